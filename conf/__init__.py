@@ -1,0 +1,37 @@
+"""The configuration: YAML files by group, what values they may take (`checks.py`), and `compose` for scripts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+GROUPS = ("data", "model", "latent", "rounding")
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration that `python train.py <overrides>` would get, resolved: for tests and scripts.
+
+    Raises:
+        hydra.errors.HydraException: an override names no key or no member of a group.
+    """
+    if GlobalHydra.instance().is_initialized():  # within a Hydra application
+        return _compose(overrides)
+    with hydra.initialize_config_dir(str(Path(__file__).parent), version_base="1.3"):
+        return _compose(overrides)
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    cfg = hydra.compose("config", list(overrides), return_hydra_config=True)
+    singleton = HydraConfig.instance()
+    outer, singleton.cfg = singleton.cfg, None
+    try:
+        singleton.set_config(cfg)
+        with flag_override(cfg, ["struct", "readonly"], False):
+            del cfg["hydra"]
+        OmegaConf.resolve(cfg)
+    finally:
+        singleton.cfg = outer
+    return cfg

@@ -1,0 +1,119 @@
+"""What the configuration's values may be, and one sentence for each mistake. No TensorFlow: it answers at once."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf import GROUPS
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration: its message names the key, the value, what is allowed and what to do."""
+
+
+class Rule(NamedTuple):
+    """What a key may hold."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integer(least: int, most: int = 2**31 - 1) -> Rule:
+    return Rule(lambda v: _is_integer(v) and least <= v <= most, f"an integer from {least} to {most}")
+
+
+def _or_null(rule: Rule) -> Rule:
+    return Rule(lambda v: v is None or rule.holds(v), f"null or {rule.allowed}")
+
+
+def _list_of(rule: Rule, length: int | None = None) -> Rule:
+    def holds(value: Any) -> bool:
+        fits = isinstance(value, list) and len(value) > 0 and length in (None, len(value))
+        return fits and all(rule.holds(item) for item in value)
+
+    return Rule(holds, f"a list of {length or 'one or more'}, each {rule.allowed}")
+
+
+POSITIVE = Rule(lambda v: (_is_integer(v) or isinstance(v, float)) and 0 < v < math.inf, "a finite number above 0")
+FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
+TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "", "a text that is not empty")
+FOLDER = Rule(lambda v: isinstance(v, str) and os.path.isdir(os.path.expanduser(v)), "an existing folder")
+
+RULES = {
+    "seed": _integer(0),
+    "epochs": _integer(1),
+    "batch_size": _integer(1),
+    "optimizer.learning_rate": POSITIVE,
+    "output_dir": _or_null(TEXT),
+    "resume": FLAG,
+    "evaluate": FLAG,
+    "threads": _or_null(_integer(1, 1024)),
+    "jit_compile": FLAG,
+    "data.name": TEXT,
+    "data.data_dir": _or_null(FOLDER),
+    "data.path": FOLDER,
+    "data.image_size": _list_of(_integer(1, 65_536), length=2),
+    "model.widths": _list_of(_integer(1)),
+    "model.channels": _list_of(_integer(1)),
+    "model.width": _integer(1),
+    "latent.units": _integer(1),
+    "latent.levels": _or_null(_integer(2, 65_536)),
+    "latent.scale": POSITIVE,
+    "latent.normalize": FLAG,
+}
+
+
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Checks every value that has a rule; strategies, data and models check the rest as they are made.
+
+    Returns:
+        The resolved configuration as plain dictionaries and lists.
+
+    Raises:
+        ConfigError: with one sentence about the first mistake.
+    """
+    try:
+        values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
+    for group in GROUPS:
+        if not isinstance(values.get("choices", {}).get(group), str) or not isinstance(values.get(group), dict):
+            raise ConfigError(f"{group} needs exactly one member: {', '.join(members(group))}")
+    for key, rule in RULES.items():
+        _check_key(values, key, rule)
+    return values
+
+
+def _check_key(values: dict[str, Any], key: str, rule: Rule) -> None:
+    *parents, name = key.split(".")
+    for parent in parents:
+        values = values.get(parent, {})
+    if name not in values:
+        if key in ("seed", "epochs", "batch_size"):
+            raise ConfigError(f"{key} is missing: it must be {rule.allowed}")
+        return
+    if not rule.holds(values[name]):
+        raise ConfigError(f"{key} must be {rule.allowed}, got {_shown(values[name])}")
+
+
+def members(group: str) -> list[str]:
+    """What a group offers, by name."""
+    return sorted(path.stem for path in (Path(__file__).parent / group).glob("*.yaml"))
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message."""
+    return str(error).splitlines()[0]
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)[:80]

@@ -1,0 +1,98 @@
+"""One sentence for a user's mistake, where Hydra prints paragraphs and Python a traceback."""
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from conf import GROUPS, compose
+from conf.checks import ConfigError, first_line, members
+
+
+class RunFailed(Exception):
+    """A run that started and came to no good end: its message says why."""
+
+
+# As the user set it: `one_sentence` sets it, too, or Hydra would print its own account and exit before we can.
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Around a Hydra application and its task: a mistake becomes one sentence on stderr and exit status 1.
+
+    With HYDRA_FULL_ERROR=1 in the environment, exceptions pass.
+    """
+    if FULL_ERROR:
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except (ConfigError, RunFailed) as error:
+        sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {sentence(error, sys.argv[1:])}")
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def explained(choice: str) -> Iterator[None]:
+    """Names the choice at fault where a strategy, the data or the model refuses its arguments.
+
+    They raise ValueError, or TypeError for an argument that they don't have (`+key=value`), which Hydra wraps
+    when it was the constructor that spoke.
+
+    Raises:
+        ConfigError: in the place of those.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if not isinstance(cause, ValueError | TypeError):
+            raise
+        raise ConfigError(f"{choice}: {cause}") from error
+
+
+def sentence(error: Exception, overrides: Sequence[str]) -> str:
+    """One sentence for what Hydra refused, instead of its paragraphs.
+
+    Args:
+        error: what Hydra or OmegaConf raised.
+        overrides: the command line's `key=value` words.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        return f"{group}={name} does not exist: {_hint(name, members(group))}"
+    if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(str(error.__cause__.full_key), overrides)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {first_line(error)} (expected key=value)"
+    if str(error).startswith("Ambiguous value"):
+        return f"{first_line(error).split(chr(39))[1]}: to run with each of these values, add -m (a sweep)"
+    return " ".join(str(error).split("\n\n")[0].split())
+
+
+def _unknown_key(key: str, overrides: Sequence[str]) -> str:
+    choices = [word for word in overrides if word.partition("=")[0] in GROUPS]
+    node: Any = OmegaConf.to_container(compose(choices))
+    *parents, name = key.split(".")
+    for parent in parents:
+        node = node.get(parent, {})
+    known = [candidate for candidate in node if not candidate.startswith("_")]
+    return f"there is no key {key}: {_hint(name, known) if known else f'{parents[-1]} has none to set'}"
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}choose from {', '.join(known)}"

@@ -1,0 +1,107 @@
+"""Your own PNG and JPEG files.
+
+    python train.py data=folder_images data.path=/my/pngs
+
+The files are read at every start and nothing is stored, so that a changed folder is never read stale.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from data import images
+from data.pipeline import DataError, Splits
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+PNG_COLOUR_TYPE_BYTE = 25
+"""Where a PNG file says whether it has colour and alpha."""
+
+
+def load(path: str | None, image_size: Sequence[int]) -> Splits:
+    """All PNG and JPEG files under `path`, 80 % / 10 % / 10 %, as grey images of one size.
+
+    Which file goes where depends on its name relative to `path` (on the name's hash): adding files moves few others.
+
+    Args:
+        path: a folder, searched with all its subfolders; hidden files are left out.
+        image_size: `[height, width]` in pixels that all images are stretched to.
+
+    Returns:
+        Images `[*image_size, 1]` in [0, 1]; colour becomes luma, an alpha channel is laid over white (a palette's
+        transparent colour is taken for opaque).
+
+    Raises:
+        DataError: no such folder, fewer than 3 images in it, or one that cannot be decoded.
+    """
+    if not path:
+        raise DataError("data.path is missing: give your folder, as in data=folder_images data.path=/my/pngs")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"data.path={path} {'is not a folder' if folder.exists() else 'does not exist'}")
+    size = images.size_of(image_size)
+    files = _shuffled(folder, _image_files(folder))
+    log.info("reading %d images under %s", len(files), folder)
+    x = _decode_all(files, size)
+    tenth = max(1, len(files) // 10)
+    parts = x[2 * tenth :], x[tenth : 2 * tenth], x[:tenth]
+    return Splits(*(tf.data.Dataset.from_tensor_slices(part) for part in parts))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """PNG and JPEG files, relative to the folder."""
+    found = [file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]
+    visible = [file for file in found if not any(part.startswith(".") for part in file.parts)]
+    if len(visible) < 3:
+        raise DataError(
+            f"data.path={folder} holds {len(visible)} PNG or JPEG files, subfolders included: "
+            f"at least 3 are needed, one each for training, validation and test"
+        )
+    return visible
+
+
+def _shuffled(folder: Path, files: list[Path]) -> list[str]:
+    """The files' full names in the order of their relative names' hashes."""
+    order = sorted(files, key=lambda file: hashlib.sha256(file.as_posix().encode()).digest())
+    return [str(folder / file) for file in order]
+
+
+def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:
+    """All images, `[files, *size, 1]`, decoded in parallel."""
+    dataset = tf.data.Dataset.from_tensor_slices(files).map(
+        lambda file: _decode(tf.io.read_file(file), size), num_parallel_calls=os.cpu_count()
+    )
+    try:
+        with tf.device("/cpu:0"):
+            return dataset.batch(len(files)).get_single_element()
+    except tf.errors.OpError as error:
+        raise DataError(_broken(files, size)) from error
+
+
+def _decode(contents: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """A JPEG or a PNG (whatever its name says) as `x`, `[*size, 1]`; PNGs keep up to 16 bits."""
+    colour_type = tf.strings.substr(contents, PNG_COLOUR_TYPE_BYTE, 1)
+    # asked for 4 channels where the file has no alpha, TF fills in a wrong one for PNGs of 1, 2 and 4 bits
+    has_alpha = (colour_type == b"\x04") | (colour_type == b"\x06")
+    return tf.case(
+        [
+            (tf.io.is_jpeg(contents), lambda: images.prepare(tf.io.decode_jpeg(contents, channels=3), size)),
+            (has_alpha, lambda: images.prepare(tf.io.decode_png(contents, channels=4, dtype=tf.uint16), size)),
+        ],
+        default=lambda: images.prepare(tf.io.decode_png(contents, channels=3, dtype=tf.uint16), size),
+    )
+
+
+def _broken(files: list[str], size: tuple[int, int]) -> str:
+    """Names the first file that fails: tf.data's own message doesn't."""
+    for file in files:
+        try:
+            _decode(tf.io.read_file(file), size)
+        except tf.errors.OpError as error:
+            return f"{file} cannot be read as PNG or JPEG ({error.message.splitlines()[0][:200]}): repair or remove it"
+    return "the images could not be read together, though each can be read alone: is there enough memory?"

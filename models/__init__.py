@@ -1,0 +1,1 @@
+"""The autoencoder (`autoencoder.py`), its latent (`latent.py`) and its encoders and decoders by modality."""

@@ -1,0 +1,16 @@
+"""Strategies: what stands in for `tf.round` during training, because rounding itself has no useful gradient.
+
+A strategy is one function in a file of the same name, `u -> code`, with its hyperparameters as keywords. `u`
+is a float tensor of any shape in which neighbouring codes are 1 apart; the result has its shape and dtype.
+Each docstring puts the two halves side by side:
+
+    forward     what the decoder sees
+    backward    what the encoder gets back
+
+written with `m = floor(u)`, `t = u - m` (the place within the cell, from 0 to 1), `r = round(u)` (ties to
+even) and `dy`, the gradient that arrives from the decoder. Values and gradients are finite for every finite
+`u`; a gradient too large for the dtype becomes its largest number.
+
+The folder needs only TensorFlow: copy it into another project, under any name, and it works. To add a
+strategy, add `<name>.py` here and `conf/rounding/<name>.yaml`; tests and gallery find it by themselves.
+"""

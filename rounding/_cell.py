@@ -1,0 +1,121 @@
+"""What the strategies share: the reduction of `u` to one cell, and the checks of hyperparameters.
+
+Rounding repeats itself from integer to integer, so a strategy is a curve over one cell and its slope.
+"""
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import tensorflow as tf
+
+Curve = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def per_cell(curve: Curve, u: tf.Tensor, origin: Callable[[tf.Tensor], tf.Tensor] = tf.floor) -> tf.Tensor:
+    """Repeats a curve in every cell, with the slope it states as its gradient.
+
+        forward     origin(u) + value
+        backward    dy * slope              where value, slope = curve(u - origin(u))
+
+    Half precision is computed in float32. A gradient beyond the range of `u`'s dtype becomes the largest
+    number of that dtype: infinity would turn into NaN at the next product with 0.
+
+    Args:
+        curve: maps the place within the cell, in the computing dtype, to the value there and the slope.
+        u: a float tensor of any shape.
+        origin: `tf.floor` for cells [m, m + 1), `tf.round` for cells centred on integers.
+    """
+    u = tf.convert_to_tensor(u)
+
+    @tf.custom_gradient
+    def repeated(u: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        wide = tf.cast(u, computing_dtype(u))
+        base = origin(wide)
+        value, slope = curve(wide - base)
+
+        def backward(dy: tf.Tensor) -> tf.Tensor:
+            gradient = tf.cast(dy, wide.dtype) * slope
+            return tf.cast(tf.clip_by_value(gradient, u.dtype.min, u.dtype.max), u.dtype)
+
+        return tf.cast(base + value, u.dtype), backward
+
+    return repeated(u)
+
+
+def computing_dtype(u: tf.Tensor) -> tf.DType:
+    """float64 for float64, otherwise float32."""
+    return tf.float64 if tf.as_dtype(u.dtype) == tf.float64 else tf.float32
+
+
+def sin_pi(x: tf.Tensor) -> tf.Tensor:
+    """`sin(pi x)` for -1 <= x <= 1, exactly 0 at both ends, where `tf.sin(math.pi * x)` is not."""
+    return tf.sign(x) * tf.sin(math.pi * tf.minimum(tf.abs(x), 1 - tf.abs(x)))
+
+
+def repeat(times: int, step: Callable[..., tuple], *state: tf.Tensor) -> tuple:
+    """`state = step(k, *state)` for k = 1 to `times`.
+
+    A few steps are unrolled, so that they fuse; many become a loop, so that the graph stays small.
+    """
+    if times <= 8:
+        for k in range(1, times + 1):
+            state = step(k, *state)
+        return state
+
+    def unfinished(k: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+        return k <= times
+
+    def advance(k: tf.Tensor, *state: tf.Tensor) -> tuple:
+        return k + 1, *step(k, *state)
+
+    return tf.while_loop(unfinished, advance, (1, *state))[1:]
+
+
+# Hyperparameters. A number is checked; a tensor, which an annealing schedule gives anew each step, cannot be,
+# so its schedule is checked instead. Both come back as a scalar in the dtype that `u` is computed in.
+
+
+def non_negative(name: str, value: Any, u: tf.Tensor) -> tf.Tensor:
+    """A hyperparameter >= 0 as a scalar tensor; ValueError for a number out of range."""
+    require(name, value, "a finite number >= 0", tf.is_tensor(value) or (is_number(value) and value >= 0))
+    return scalar(value, u)
+
+
+def positive(name: str, value: Any, u: tf.Tensor) -> tf.Tensor:
+    """A hyperparameter > 0 as a scalar tensor; ValueError for a number out of range."""
+    require(name, value, "a finite number > 0", tf.is_tensor(value) or (is_number(value) and value > 0))
+    return scalar(value, u)
+
+
+def fraction(name: str, value: Any, u: tf.Tensor) -> tf.Tensor:
+    """A hyperparameter between 0 and 1 as a scalar tensor; ValueError for a number out of range."""
+    require(name, value, "a number in (0, 1)", tf.is_tensor(value) or (is_number(value) and 0 < value < 1))
+    return scalar(value, u)
+
+
+def scalar(value: Any, u: tf.Tensor) -> tf.Tensor:
+    """A number or a scalar tensor in the computing dtype; beyond its range, the largest number it has."""
+    dtype = computing_dtype(u)
+    value = tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(float(value), dtype)
+    return tf.clip_by_value(value, dtype.min, dtype.max)
+
+
+def require(name: str, value: Any, range_: str, holds: bool) -> None:
+    """Refuses a user's value in one sentence that names the argument, its range and the value."""
+    if not holds:
+        raise ValueError(f"{name} must be {range_}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """True for finite real numbers; `True` is none, nor is an integer beyond every float."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_count(value: Any) -> bool:
+    """True for integers >= 1; 3.0 is none."""
+    return isinstance(value, Integral) and is_number(value) and int(value) >= 1

@@ -1,0 +1,1 @@
+"""What a run writes and shows: gradient flow, metrics, TensorBoard, the run directory."""

@@ -1,0 +1,167 @@
+"""What happens at the end of each epoch: the row in `metrics.csv`, the checkpoint, the line on the console."""
+
+import logging
+import math
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tqdm import tqdm
+
+from models.autoencoder import Trainer
+from telemetry.run import MetricsFile
+
+log = logging.getLogger(__name__)
+
+# A checkpoint costs as much as a quarter of a short epoch, so short epochs share one.
+SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+
+class Metrics(keras.callbacks.Callback):
+    """Writes `metrics.csv`, and stops a run whose loss is no number any more.
+
+    Args:
+        path: of the file.
+        epochs_done: by earlier sessions of this run.
+    """
+
+    def __init__(self, path: Path, epochs_done: int) -> None:
+        super().__init__()
+        self.file = MetricsFile(path, epochs_done)
+        self.diverged = False
+        self.reason = ""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Writes the row; epochs count from 1."""
+        self.file.append({"epoch": epoch + 1, **logs})
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
+            self.diverged = True
+            self.reason = f"the loss is no number any more in epoch {epoch + 1}: try a smaller optimizer.learning_rate"
+            self.model.stop_training = True
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the best weights (hard validation loss), and all that a killed run needs to go on as if nothing was.
+
+    Args:
+        path: the run directory.
+        trainer: built, with its optimizer.
+    """
+
+    def __init__(self, path: Path, trainer: Trainer) -> None:
+        super().__init__()
+        self.autoencoder = trainer.autoencoder
+        self.best_path = path / "best.weights.h5"
+        self.epoch = tf.Variable(0, dtype=tf.int64)
+        self.best_epoch = tf.Variable(0, dtype=tf.int64)
+        self.best_val_loss = tf.Variable(math.inf, dtype=tf.float64)
+        self.seconds = tf.Variable(0.0, dtype=tf.float64)
+        checkpoint = tf.train.Checkpoint(
+            autoencoder=trainer.autoencoder,
+            optimizer=trainer.optimizer,
+            epoch=self.epoch,
+            best_epoch=self.best_epoch,
+            best_val_loss=self.best_val_loss,
+            seconds=self.seconds,
+        )
+        self.manager = tf.train.CheckpointManager(checkpoint, str(path / "checkpoint"), max_to_keep=1)
+        self.manager.restore_or_initialize()
+        self.saved_at = self.tick = time.perf_counter()
+
+    def on_train_begin(self, logs: object = None) -> None:
+        """Starts the clock."""
+        self.saved_at = self.tick = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Takes note of the epoch, and saves what is due."""
+        now = time.perf_counter()
+        self.epoch.assign(epoch + 1)
+        self.seconds.assign_add(now - self.tick)
+        self.tick = now
+        if logs["val_loss"] < self.best_val_loss.numpy():
+            self.best_val_loss.assign(logs["val_loss"])
+            self.best_epoch.assign(epoch + 1)
+            _save_weights(self.autoencoder, self.best_path)
+        if math.isfinite(logs["val_loss"]) and now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Saves the last epoch, unless it diverged."""
+        if logs and math.isfinite(logs["val_loss"]):
+            self.save()
+
+    def result(self) -> dict[str, Any]:
+        """Epochs and seconds of all sessions of this run, and its best epoch."""
+        return {
+            "epochs": int(self.epoch),
+            "best_epoch": int(self.best_epoch),
+            "seconds": round(float(self.seconds), 3),
+        }
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        self.manager.save()
+        self.saved_at = time.perf_counter()
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar in a terminal, a line an epoch elsewhere and in `train.log`; and the speed.
+
+    Args:
+        epochs: of the whole run.
+        steps: of an epoch.
+        batch_size: of a step.
+    """
+
+    def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
+        super().__init__()
+        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
+        self.speeds: list[float] = []
+        self.bar: tqdm | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        """Opens the bar at the first epoch of this session."""
+        if self.bar is None and sys.stderr.isatty():
+            total, done = self.epochs * self.steps, epoch * self.steps
+            self.bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
+        self.began = time.perf_counter()
+
+    def on_test_begin(self, logs: object = None) -> None:
+        """Takes the speed of the epoch's training, which validation ends."""
+        self.speeds.append(self.steps * self.batch_size / (time.perf_counter() - self.began))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Shows the epoch."""
+        shown = {key: logs[key] for key in ("loss", "val_loss", "val_soft_loss", "val_code_usage")}
+        text = "  ".join(f"{key} {value:.5f}" for key, value in shown.items())
+        line = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {text}"
+        if self.bar is None:
+            log.info("%s  %s", line, f"{self.examples_per_second():,.0f} examples/s")
+        else:
+            log.debug(line)  # for train.log: the console listens to information only
+            self.bar.update(self.steps)
+            self.bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs}  val_loss {logs['val_loss']:.5f}")
+
+    def on_train_end(self, logs: object = None) -> None:
+        """Closes the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def result(self) -> dict[str, float]:
+        """The speed of training, without validation."""
+        return {"examples_per_second": round(self.examples_per_second(), 1)}
+
+    def examples_per_second(self) -> float:
+        """The median over this session's epochs; the first, which traces the graph, only counts alone."""
+        return statistics.median(self.speeds[1:] or self.speeds or [math.nan])
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    draft = path.with_name(f"draft.{path.name}")
+    model.save_weights(draft)
+    draft.replace(path)

@@ -1,0 +1,87 @@
+"""Keras metrics of more than one value, and the formulas behind them."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+# With `levels=None` codes are counted from -LARGEST_CODE to LARGEST_CODE; what lies beyond counts as the nearest.
+LARGEST_CODE = 2047
+
+
+def psnr_db(squared_error: tf.Tensor) -> tf.Tensor:
+    """Peak signal-to-noise ratio in dB for a peak of 1; capped at 100 dB, where the error vanishes."""
+    return -10 / tf.math.log(10.0) * tf.math.log(tf.maximum(squared_error, 1e-10))
+
+
+class Means(keras.metrics.Metric):
+    """Running means of named values, kept in one vector: twenty tags cost one update a step.
+
+    Args:
+        tags: the names.
+        name: of the metric.
+    """
+
+    def __init__(self, tags: Sequence[str], name: str) -> None:
+        super().__init__(name=name)
+        self.tags = list(tags)
+        self.total = self.add_weight(shape=(len(tags),), initializer="zeros", name="total")
+        self.count = self.add_weight(shape=(), initializer="zeros", name="count")
+
+    def update_state(self, values: Mapping[str, tf.Tensor]) -> None:
+        """Takes in, for every tag, a scalar, or for every tag a vector `[batch]`."""
+        rows = tf.stack([values[tag] for tag in self.tags])
+        rows = tf.reshape(rows, [len(self.tags), -1])
+        self.total.assign_add(tf.reduce_sum(rows, axis=1))
+        self.count.assign_add(tf.cast(tf.shape(rows)[1], self.count.dtype))
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """The means so far, by tag."""
+        return dict(zip(self.tags, tf.unstack(self.total / self.count), strict=True))
+
+
+class CodeCounts(keras.metrics.Metric):
+    """How often each unit takes each code, and what follows.
+
+    bits          sum over units and positions of the entropy of the unit's codes, positions pooled: an upper
+                  bound on what an ideal coder spends on an example when it codes each unit by itself
+    code_usage    mean over units of distinct codes seen / codes that exist; with `levels=None`, over the span
+                  of the codes seen by any unit
+
+    Args:
+        units: size of the last axis of `code`.
+        levels: how many codes exist; None for all integers.
+    """
+
+    def __init__(self, units: int, levels: int | None) -> None:
+        super().__init__(name="code_counts")
+        self.levels = levels
+        self.first = 0 if levels else -LARGEST_CODE
+        bins = levels or 2 * LARGEST_CODE + 1
+        self.counts = self.add_weight(shape=(units, bins), initializer="zeros", name="counts")
+        self.positions = self.add_weight(shape=(), initializer="zeros", name="positions")
+
+    def update_state(self, code: tf.Tensor) -> None:
+        """Counts `code [batch, ..., units]`, of integer values."""
+        units, bins = self.counts.shape
+        rows = tf.clip_by_value(tf.cast(tf.reshape(code, [-1, units]), tf.int32) - self.first, 0, bins - 1)
+        cells = rows + bins * tf.range(units)
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(cells, tf.float32), cells, units * bins)
+        self.counts.assign_add(tf.reshape(counts, [units, bins]))
+        self.positions.assign(tf.cast(tf.shape(rows)[0] / tf.shape(code)[0], tf.float32))
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """`bits` per example and `code_usage` in [0, 1]."""
+        share = self.counts / tf.reduce_sum(self.counts, axis=1, keepdims=True)
+        entropy_bits = -tf.reduce_sum(tf.math.xlogy(share, share), axis=1) / tf.math.log(2.0)
+        seen = tf.cast(self.counts > 0, tf.float32)
+        return {
+            "bits": tf.reduce_sum(entropy_bits) * self.positions,
+            "code_usage": tf.reduce_mean(tf.reduce_sum(seen, axis=1)) / self._codes_that_exist(seen),
+        }
+
+    def _codes_that_exist(self, seen: tf.Tensor) -> tf.Tensor:
+        if self.levels:
+            return tf.constant(float(self.levels))
+        anywhere = tf.where(tf.reduce_any(seen > 0, axis=0))
+        return tf.cast(tf.reduce_max(anywhere) - tf.reduce_min(anywhere) + 1, tf.float32)

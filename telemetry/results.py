@@ -1,0 +1,71 @@
+"""The end of a run: the test, `result.json`, example reconstructions, and the summary on the console."""
+
+import logging
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.pipeline import Splits, evaluation_batches
+from models.autoencoder import Trainer
+from telemetry.tensorboard import EXAMPLES, grid
+
+log = logging.getLogger(__name__)
+
+
+def measure(trainer: Trainer, splits: Splits) -> dict[str, float]:
+    """Hard and soft errors on validation, and the hard error, bits and code usage on test."""
+    batch_size = trainer.batch_size
+    validation = trainer.evaluate(evaluation_batches(splits.validation, batch_size), return_dict=True, verbose=0)
+    test = trainer.evaluate(evaluation_batches(splits.test, batch_size), return_dict=True, verbose=0)
+    return {
+        "val_loss": validation["loss"],
+        "val_soft_loss": validation["soft_loss"],
+        "val_gap": validation["gap"],
+        "test_loss": test["loss"],
+        "test_psnr": test["psnr"],
+        "bits_per_example": test["bits"],
+        "code_usage": test["code_usage"],
+    }
+
+
+def describe(trainer: Trainer, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result needs besides its measurements: the size of the model, the versions, the configuration."""
+    return {
+        "parameters": trainer.autoencoder.count_params(),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+        "config": dict(config),
+    }
+
+
+def save_reconstructions(path: Path, trainer: Trainer, test: tf.data.Dataset) -> None:
+    """Stores the first test examples `x`, their `x_hat` and their integer `code`, as arrays and as a picture."""
+    x = tf.stack(list(test.take(EXAMPLES)))
+    code = tf.round(trainer.autoencoder.encode(x))
+    x_hat = trainer.autoencoder.decode(code).numpy()
+    np.savez_compressed(path / "reconstructions.npz", x=x, x_hat=x_hat, code=tf.cast(code, tf.int32))
+    keras.utils.save_img(path / "reconstructions.png", 255 * grid(x.numpy(), x_hat), scale=False)
+
+
+def summary(path: Path, result: Mapping[str, Any]) -> str:
+    """A few lines for the console: how good, how many bits, where things are, what to type next."""
+    return "\n".join(
+        [
+            f"hard test loss    {result['test_loss']:.5f} (PSNR {result['test_psnr']:.2f} dB)",
+            f"hard val loss     {result['val_loss']:.5f} (soft {result['val_soft_loss']:.5f}, "
+            f"gap {result['val_gap']:+.5f}), best at epoch {result['best_epoch']}",
+            f"bits per example  {result['bits_per_example']:.1f} ({result['code_usage']:.0%} of the codes used)",
+            f"time              {result['seconds']:.0f} s, {result['examples_per_second']:,.0f} examples/s",
+            f"files             {path}  (pictures: reconstructions.png)",
+            f"see it            tensorboard --logdir {path.parts[0] if not path.is_absolute() else path}",
+        ]
+    )

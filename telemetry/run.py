@@ -1,0 +1,200 @@
+"""A run directory: where it is, whose it is, and the records in it that need no TensorFlow to read or write."""
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import ListConfig, OmegaConf
+
+from conf import GROUPS, compose
+from conf.checks import ConfigError
+
+log = logging.getLogger(__name__)
+
+# How a run is done, not what it is: these may differ when a run is gone on with.
+INCIDENTAL = {"epochs", "output_dir", "resume", "evaluate", "threads", "choices"}
+
+
+class RunDirectory:
+    """The folder of one run. Nothing is written before `claim`.
+
+    Args:
+        config: the run's configuration, resolved (`conf.checks.check` returns it).
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = dict(config)
+        self.path = Path(config["output_dir"] or default_path(config))
+
+    def finished(self) -> dict[str, Any] | None:
+        """The stored `result.json` of a run that ended well after as many epochs as the configuration asks for."""
+        path = self.path / "result.json"
+        result = json.loads(path.read_text()) if path.exists() else None
+        return (
+            result if result and result["status"] == "finished" and result["epochs"] >= self.config["epochs"] else None
+        )
+
+    def refuse_foreign(self) -> None:
+        """Makes sure that the folder is free, or holds a run of this configuration.
+
+        Raises:
+            ConfigError: it holds something else; the message names the keys that differ.
+        """
+        stored_path = self.path / "config.yaml"
+        if not stored_path.exists():
+            if self.path.is_file() or (self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir())):
+                raise ConfigError(f"output_dir={self.path} exists and is not a run of ours: choose another output_dir")
+            return
+        stored, ours = _flat(yaml.safe_load(stored_path.read_text())), _flat(self.config)
+        keys = sorted(k for k in stored.keys() | ours.keys() if k.split(".")[0] not in INCIDENTAL)
+        differing = [f"{k} ({stored.get(k)} there, {ours.get(k)} here)" for k in keys if stored.get(k) != ours.get(k)]
+        if differing:
+            raise ConfigError(
+                f"{self.path} holds a run of another configuration, which differs in {', '.join(differing)}: "
+                "choose another output_dir, or resume=false to move that run aside"
+            )
+
+    def move_aside(self) -> None:
+        """Renames what is there to `<name>~1` (or `~2`, ...), so that the run can start over."""
+        if not self.path.exists():
+            return
+        aside = next(p for n in range(1, 10_000) if not (p := self.path.with_name(f"{self.path.name}~{n}")).exists())
+        self.path.rename(aside)
+        log.info("moved the run that was there to %s", aside)
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the folder, locks it against other processes, stores `config.yaml` and writes along in `train.log`.
+
+        Raises:
+            ConfigError: another process has it, or the folder can't be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", blocking=False)
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(f"{self.path} is being written by another process: wait for it to end") from None
+        except OSError as error:
+            raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
+        with lock, _log_file(self.path / "train.log"):
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+            try:
+                yield
+            except Exception as error:
+                log.debug("the run failed", exc_info=True)  # for train.log: the console gets the error itself
+                self.write_result({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
+                raise
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Stores `result.json`; numbers that JSON has no word for become null."""
+        write_atomically(self.path / "result.json", json.dumps(_finite(result), indent=2) + "\n")
+
+
+class MetricsFile:
+    """`metrics.csv`: a row an epoch, on disk as soon as the epoch ends.
+
+    Args:
+        path: of the file.
+        epochs: how many of the rows already there are kept; those of later epochs are dropped.
+    """
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path = path
+        rows = [row for row in read_metrics(path) if int(row["epoch"]) <= epochs] if epochs else []
+        self.columns = list(rows[0]) if rows else []
+        text = "".join(",".join(line) + "\n" for line in [self.columns, *(row.values() for row in rows)] if line)
+        write_atomically(path, text)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds the row of an epoch; the first row gives the columns."""
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns or sorted(row, key=_column_order), lineterminator="\n")
+            if not self.columns:
+                self.columns = list(writer.fieldnames)
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a `metrics.csv`, empty where the file is missing."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def default_path(config: Mapping[str, Any]) -> Path:
+    """`runs/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
+    choices = config["choices"]
+    defaults = OmegaConf.to_container(compose([f"{group}={choices[group]}" for group in GROUPS]))
+    ours, default = _flat(config), _flat(defaults)
+    differing = {
+        key: value
+        for key, value in ours.items()
+        if key.split(".")[0] not in INCIDENTAL | {"seed"} and value != default.get(key)
+    }
+    parts = [choices[group] for group in GROUPS]
+    if differing:
+        parts.append(",".join(f"{key}={_shown(value)}" for key, value in differing.items()))
+    return Path("runs", *(_safe_name(part) for part in parts), f"seed={config['seed']}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small text file so that a reader, or a crash, sees the old one or the new one."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text)
+    os.replace(draft, path)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    for name in ("train", "telemetry"):  # whatever the console shows, train.log has all
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _column_order(name: str) -> tuple[bool, bool, bool, str]:
+    return name != "epoch", name != "loss", not name.startswith("val_"), name
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(config, Mapping):
+        return {prefix: config}
+    return {k: v for name, node in config.items() for k, v in _flat(node, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def _shown(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list | ListConfig) else str(value)
+
+
+def _safe_name(text: str, longest: int = 100) -> str:
+    name = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", text).strip("-.") or "-"
+    if name == text and len(name) <= longest:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name[: longest - 9]}-{digest}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

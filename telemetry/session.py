@@ -1,0 +1,58 @@
+"""How TensorFlow starts: quietly, with so many threads, and the same way each time."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from conf.checks import ConfigError
+
+
+def start(seed: int, threads: int | None) -> None:
+    """Imports TensorFlow and makes what follows reproducible: op determinism, and the seed of the weights.
+
+    Args:
+        seed: of Python's, NumPy's and TensorFlow's generators.
+        threads: for operations; None leaves the choice to TensorFlow (one per core).
+
+    Raises:
+        ConfigError: TensorFlow runs already, with another number of threads.
+    """
+    with _quiet_start():
+        import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    try:
+        if threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        raise ConfigError(f"threads={threads}: TensorFlow runs already, with another number of threads") from None
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    # TensorFlow's libraries write lines about oneDNN and missing GPUs to file descriptor 2 before they read
+    # TF_CPP_MIN_LOG_LEVEL. Set that variable yourself to see them.
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,120 @@
+"""What TensorBoard shows of a run: scalars, pictures, histograms, the configuration, and the HParams tab."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import yaml
+from tensorboard.plugins.hparams import api as hp
+
+from models.autoencoder import Trainer
+
+PICTURES_PER_RUN = 10
+EXAMPLES = 16
+COLUMNS = 8
+
+# A fixed set, of fixed types: HParams drops columns that only some runs have, and a null turns numbers into text.
+HPARAMS = [
+    hp.HParam("data"),
+    hp.HParam("model"),
+    hp.HParam("latent"),
+    hp.HParam("rounding"),
+    hp.HParam("units"),
+    hp.HParam("levels", description="0: all integers"),
+    hp.HParam("normalize"),
+    hp.HParam("learning_rate"),
+    hp.HParam("batch_size"),
+    hp.HParam("epochs"),
+    hp.HParam("seed"),
+]
+METRICS = [
+    hp.Metric("epoch_loss", display_name="hard loss"),
+    hp.Metric("epoch_soft_loss", display_name="soft loss"),
+    hp.Metric("epoch_gap", display_name="hard - soft"),
+    hp.Metric("epoch_bits", display_name="bits"),
+    hp.Metric("epoch_code_usage", display_name="code usage"),
+]
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes the event files `train/` and `validation/`, with the tags of Keras's own callback; epochs count from 1.
+
+    Args:
+        path: the run directory.
+        config: the run's configuration.
+        trainer: whose gradient flow keeps the last step's tensors.
+        validation: whose first examples `[height, width, 1]` are pictured.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], trainer: Trainer, validation: tf.data.Dataset) -> None:
+        super().__init__()
+        self.trainer = trainer
+        self.x = tf.stack(list(validation.take(EXAMPLES)))
+        self.epochs = config["epochs"]
+        self.train = tf.summary.create_file_writer(str(path / "train"))
+        self.validation = tf.summary.create_file_writer(str(path / "validation"))
+        with self.train.as_default(step=0):
+            tf.summary.text("config", "```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False) + "```")
+        with self.validation.as_default(step=0):
+            hp.hparams_config(HPARAMS, METRICS)
+            hp.hparams(hparams(config))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Writes the epoch's scalars, and now and then pictures and histograms."""
+        done = epoch + 1
+        for tag, value in logs.items():
+            writer = self.validation if tag.startswith("val_") else self.train
+            with writer.as_default(step=done):
+                tf.summary.scalar(f"epoch_{tag.removeprefix('val_')}", value)
+        if done in (1, self.epochs) or done % max(1, self.epochs // PICTURES_PER_RUN) == 0:
+            self._picture(done)
+
+    def _picture(self, epoch: int) -> None:
+        with self.train.as_default(step=epoch):
+            tf.summary.histogram("histogram/u", self.trainer.gradient_flow.last_u)
+            tf.summary.histogram("histogram/dL_du", self.trainer.gradient_flow.last_du)
+        with self.validation.as_default(step=epoch):
+            x_hat = self.trainer.autoencoder(self.x).numpy()
+            tf.summary.image("original_above_reconstruction", grid(self.x.numpy(), x_hat)[None])
+
+    def on_train_end(self, logs: object = None) -> None:
+        """Closes the event files."""
+        self.train.close()
+        self.validation.close()
+
+
+def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `HPARAMS`, each of one type in every run."""
+    latent = config["latent"]
+    return {
+        **{group: config["choices"][group] for group in ("data", "model", "latent", "rounding")},
+        "units": latent["units"],
+        "levels": latent.get("levels", 2) or 0,
+        "normalize": latent["normalize"],
+        "learning_rate": float(config["optimizer"]["learning_rate"]),
+        **{key: config[key] for key in ("batch_size", "epochs", "seed")},
+    }
+
+
+def grid(x: np.ndarray, x_hat: np.ndarray, scale: int = 2) -> np.ndarray:
+    """Rows of originals, each with its reconstructions below.
+
+    Args:
+        x: originals `[n, height, width, 1]` in [0, 1]; what does not fill a row of 8 is left out.
+        x_hat: reconstructions, alike.
+        scale: pixels per pixel.
+
+    Returns:
+        One picture `[height, width, 1]` in [0, 1].
+    """
+    columns = min(COLUMNS, len(x))
+    rows = len(x) // columns
+    pairs = np.stack([x, np.clip(x_hat, 0, 1)])[:, : rows * columns]
+    pairs = np.pad(pairs, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], constant_values=0.5)
+    _, _, height, width, channels = pairs.shape
+    tiles = pairs.reshape(2, rows, columns, height, width, channels).transpose(1, 0, 3, 2, 4, 5)
+    picture = tiles.reshape(rows * 2 * height, columns * width, channels)
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1)

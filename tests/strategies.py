@@ -1,0 +1,222 @@
+"""Every strategy there is, found in the folders without importing TensorFlow, and what each one should compute.
+
+A new deterministic strategy needs an entry in `ORACLES`, a new hyperparameter one in `HYPERPARAMETERS`; a test
+says so if it is missing.
+"""
+
+import ast
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parent.parent
+CODE = ROOT / "rounding"
+CONF = ROOT / "conf" / "rounding"
+
+Curve = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+# What there is
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One YAML of conf/rounding."""
+
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def function(self) -> str:
+        """The function's name: another one's, if the YAML is a named variant."""
+        return self.config["_target_"].rpartition(".")[2]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config.items() if not key.startswith("_")}
+
+    @property
+    def random(self) -> bool:
+        """Whether the function takes a `seed`, read from its source."""
+        tree = ast.parse((CODE / f"{self.function}.py").read_text())
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        arguments = next(node.args.kwonlyargs for node in functions if node.name == self.function)
+        return "seed" in [argument.arg for argument in arguments]
+
+    def build(self, **overrides: Any) -> Callable:
+        """The callable `u -> code`, with the YAML's hyperparameters but for the overridden ones."""
+        import hydra
+
+        fixed = {"seed": [1, 2]} if self.random else {}
+        return functools.partial(hydra.utils.instantiate(self.config), **fixed, **overrides)
+
+
+def load(path: Path) -> Strategy:
+    return Strategy(path.stem, OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+
+
+STRATEGIES = [load(path) for path in sorted(CONF.glob("*.yaml"))]
+DETERMINISTIC = [strategy for strategy in STRATEGIES if not strategy.random]
+BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
+
+
+# Which hyperparameters there are
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values at the edges of a hyperparameter's range, and values outside."""
+
+    extreme: tuple
+    refused: tuple
+
+
+NO_NUMBER = (None, True, "abc", float("nan"), float("inf"), -float("inf"), 10**400)
+NO_COUNT = (*NO_NUMBER, 0, -1, 2.5, 3.0)
+SMALL_TO_LARGE = (5e-324, 1e-30, 1e30, 1e300)
+
+HYPERPARAMETERS = {
+    "alpha": Values((0, *SMALL_TO_LARGE), (*NO_NUMBER, -1, -1e-30)),
+    "slope": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
+    "steepness": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
+    "threshold": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
+    "center": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
+    "iterations": Values((1000,), NO_COUNT),
+    "terms": Values((1000,), NO_COUNT),
+    "power": Values((999, 10**300 + 1), (*NO_COUNT, 1, 2, 4, -3)),
+    "window": Values(("none", "fejer"), (None, True, 1, "", "hann")),
+}
+
+
+def extremes(strategy: Strategy) -> list[dict[str, Any]]:
+    """The YAML's values and the edges of the ranges, in all combinations."""
+    choices = {
+        name: [value, *(HYPERPARAMETERS[name].extreme if name in HYPERPARAMETERS else ())]
+        for name, value in strategy.hyperparameters.items()
+    }
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+# What they should compute: closed forms in float64, value and slope
+
+
+def staircase(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.rint(u), np.ones_like(u)
+
+
+def flat_staircase(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.rint(u), np.zeros_like(u)
+
+
+def line(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return u, np.ones_like(u)
+
+
+def sine(u: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+    slope = np.ones_like(u)
+    for _ in range(iterations):
+        slope = slope * (1 - np.cos(2 * np.pi * u))
+        u = u - np.sin(2 * np.pi * u) / (2 * np.pi)
+    return u, slope
+
+
+def ramp(u: np.ndarray, threshold: float, slope: float) -> tuple[np.ndarray, np.ndarray]:
+    climb = (u - np.floor(u) - threshold) * slope
+    return np.floor(u) + np.clip(climb, 0, 1), np.where((climb > 0) & (climb < 1), slope, 0.0)
+
+
+def fourier(u: np.ndarray, terms: int, window: str) -> tuple[np.ndarray, np.ndarray]:
+    k = np.arange(1, terms + 1)
+    weight = (-1.0) ** k * (1 - k / (terms + 1) if window == "fejer" else 1)
+    d = np.expand_dims(u - np.rint(u), -1)
+    coarse = np.rint(d * 2**40) / 2**40  # so that k times it is exact, and whole turns can go exactly
+    phase = 2 * np.pi * (k * coarse - np.rint(k * coarse) + k * (d - coarse))
+    return (
+        u + np.sum(weight * np.sin(phase) / (np.pi * k), -1),
+        1 + 2 * np.sum(weight * np.cos(phase), -1),
+    )
+
+
+def soft_round(u: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    if alpha == 0:
+        return line(u)
+    x = alpha * (u - np.floor(u) - 0.5)
+    value = np.floor(u) + 0.5 + np.tanh(x) / (2 * np.tanh(alpha / 2))
+    return value, alpha / (2 * np.tanh(alpha / 2) * np.cosh(x) ** 2)
+
+
+def steep_sigmoid(u: np.ndarray, slope: float, center: float) -> tuple[np.ndarray, np.ndarray]:
+    x = slope * (u - np.floor(u) - center)
+    e = np.exp(-np.abs(x))
+    return np.floor(u) + np.where(x < 0, e, 1) / (1 + e), slope * e / (1 + e) ** 2
+
+
+def cubic(u: np.ndarray, power: int) -> tuple[np.ndarray, np.ndarray]:
+    r = np.rint(u)
+    return r + (u - r) ** power, power * (u - r) ** (power - 1)
+
+
+def cosine(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    m = np.floor(u)
+    return m + 0.5 - np.cos(np.pi * (u - m)) / 2, np.pi / 2 * np.sin(np.pi * (u - m))
+
+
+def scaled_sigmoid(u: np.ndarray, steepness: float) -> tuple[np.ndarray, np.ndarray]:
+    m = np.floor(u)
+    a = (np.exp(steepness / 2) + 1) / (np.exp(steepness / 2) - 1)
+    s = 1 / (1 + np.exp(-steepness * (u - m - 0.5)))
+    return m + a * s + (1 - a) / 2, a * steepness * s * (1 - s)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A closed form, and hyperparameters to compare it at besides those of the YAML."""
+
+    curve: Curve
+    cases: tuple[dict[str, Any], ...] = ()
+
+
+ORACLES = {
+    "identity": Oracle(line),
+    "hard": Oracle(flat_staircase),
+    "straight_through": Oracle(staircase),
+    "custom_gradient": Oracle(staircase),
+    "sine": Oracle(sine, ({"iterations": 2}, {"iterations": 4})),
+    "ramp": Oracle(ramp, ({"threshold": 0.25, "slope": 2}, {"threshold": 0.1, "slope": 0.5})),
+    "fourier": Oracle(
+        fourier,
+        (
+            {"terms": 5, "window": "none"},
+            {"terms": 1, "window": "fejer"},
+            {"terms": 8, "window": "none"},
+            {"terms": 50, "window": "fejer"},
+            {"terms": 1000, "window": "none"},
+        ),
+    ),
+    "soft_round": Oracle(soft_round, ({"alpha": 0}, {"alpha": 1e-3}, {"alpha": 0.5}, {"alpha": 20.0})),
+    "steep_sigmoid": Oracle(steep_sigmoid, ({"slope": 4, "center": 0.3}, {"slope": 0.1, "center": 0.9})),
+    "cubic": Oracle(cubic, ({"power": 5}, {"power": 21})),
+    "cosine": Oracle(cosine),
+    "scaled_sigmoid": Oracle(scaled_sigmoid, ({"steepness": 0.5}, {"steepness": 2}, {"steepness": 60.0})),
+}
+
+
+def cases(strategy: Strategy) -> list[dict[str, Any]]:
+    """Hyperparameters to compare a strategy with its closed form at."""
+    own = strategy.hyperparameters
+    plain = all(isinstance(value, (int, float, str)) for value in own.values())
+    shared = ORACLES[strategy.function].cases if strategy.name == strategy.function else ()
+    return [*([own] if plain else []), *shared]
+
+
+def expected(strategy: Strategy, u: np.ndarray, **hyperparameters: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Value and slope in float64, at the hyperparameters that the dtype of `u` can hold."""
+    narrow = np.float64 if u.dtype == np.float64 else np.float32
+    floats = {key: float(narrow(value)) for key, value in hyperparameters.items() if isinstance(value, float)}
+    return ORACLES[strategy.function].curve(u.astype(np.float64), **{**hyperparameters, **floats})

@@ -1,0 +1,165 @@
+"""The configuration: every member composes, every YAML fits its constructor, every mistake is one sentence."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, members
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from conf import GROUPS, compose
+from conf.checks import RULES, ConfigError, check
+
+MEMBERS = [(group, name) for group in GROUPS for name in members(group)]
+# Arguments that the program passes, not the YAML.
+PASSED = {"shape", "units", "u", "seed"}
+
+
+def command(*words, **environment):
+    """`python train.py <words>` in another process."""
+    environment = {"PATH": "/usr/bin:/bin", **environment}
+    line = [sys.executable, str(ROOT / "train.py"), *words]
+    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=environment.get("PWD"))
+
+
+@pytest.mark.parametrize(("group", "name"), MEMBERS)
+def test_member_composes_with_its_name_among_the_choices(group, name):
+    assert compose([f"{group}={name}"]).choices[group] == name
+
+
+@pytest.mark.parametrize(("group", "name"), [m for m in MEMBERS if m[0] != "rounding"])
+def test_yaml_spells_out_its_constructors_arguments(group, name):
+    config = OmegaConf.load(ROOT / "conf" / group / f"{name}.yaml")
+    parameters = inspect.signature(get_object(config["_target_"])).parameters
+    passed = PASSED if "_partial_" in config else set()
+    assert {key for key in config if not key.startswith("_")} == set(parameters) - passed
+
+
+@pytest.mark.parametrize(("group", "name"), MEMBERS)
+def test_yaml_begins_with_the_command_that_uses_it(group, name):
+    first = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# python train.py ")
+    assert f"{group}={name}" in first
+
+
+def test_defaults_pass_the_checks():
+    values = check(compose())
+    assert values["choices"] == {
+        "data": "mnist_5k",
+        "model": "image_mlp",
+        "latent": "binary",
+        "rounding": "straight_through",
+        "experiment": None,
+    }
+
+
+def test_every_rule_is_about_a_key_that_exists():
+    keys = {f"{group}.{key}" for group, name in MEMBERS for key in compose([f"{group}={name}"])[group]}
+    keys |= {*compose(), *(f"optimizer.{key}" for key in compose().optimizer)}
+    assert set(RULES) <= keys
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "epochs=0",
+        "epochs=-1",
+        "epochs=1.5",
+        "epochs=many",
+        "epochs=null",
+        "epochs=true",
+        "epochs=[1]",
+        "batch_size=0",
+        "seed=-1",
+        "seed=99999999999",
+        "optimizer.learning_rate=0",
+        "optimizer.learning_rate=nan",
+        "optimizer.learning_rate=inf",
+        "optimizer.learning_rate=fast",
+        "output_dir=''",
+        "output_dir=' '",
+        "output_dir=3",
+        "resume=yes please",
+        "threads=0",
+        "jit_compile=1",
+        "latent.units=0",
+        "latent.normalize=maybe",
+        "data.data_dir=/does/not/exist",
+        "model.widths=[]",
+        "model.widths=[0]",
+        "model.widths=64",
+    ],
+)
+def test_value_out_of_range_is_refused_by_name_and_value(override):
+    key, _, value = override.partition("=")
+    with pytest.raises(ConfigError) as error:
+        check(compose([override]))
+    assert str(error.value).startswith(f"{key} must be ")
+    assert value.strip("'").strip() in str(error.value) or value in ("true", "yes please")
+
+
+@pytest.mark.parametrize("override", ["latent.levels=1", "latent.levels=2.5", "latent.scale=0", "latent.levels=x"])
+def test_integer_latents_values_are_refused_out_of_range(override):
+    with pytest.raises(ConfigError, match=f"^{override.split('=')[0]} must be "):
+        check(compose(["latent=integer", override]))
+
+
+def test_levels_null_means_all_integers():
+    assert check(compose(["latent=integer", "latent.levels=null"]))["latent"]["levels"] is None
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_needs_one_member(group):
+    with pytest.raises(ConfigError, match=f"^{group} needs exactly one member"):
+        check(compose([f"~{group}"]))
+
+
+def test_an_interpolation_that_leads_nowhere_is_named():
+    with pytest.raises(ValueError, match="nowhere"):
+        check(compose(["epochs=${nowhere}"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["rounding=sof_round"], ["rounding=sof_round does not exist", "did you mean soft_round?", "straight_through"]),
+        (["data=nope"], ["data=nope does not exist", "mnist_5k"]),
+        (["epoch=3"], ["there is no key epoch", "did you mean epochs?"]),
+        (["rounding=soft_round", "rounding.alhpa=3"], ["there is no key rounding.alhpa", "did you mean alpha?"]),
+        (["rounding.alpha=3"], ["there is no key rounding.alpha", "rounding has none to set"]),
+        (["latent.levels=3"], ["there is no key latent.levels", "units"]),
+        (["hydra.foo=3"], ["there is no key hydra.foo"]),
+        (["seed=1,2"], ["seed=1,2", "add -m"]),
+        (["seed=["], ["cannot read 'seed=['"]),
+        (["epochs=0"], ["epochs must be an integer from 1 to 2147483647, got 0"]),
+        (["latent.units=0"], ["latent.units must be"]),
+        (["-m", "seed=0,1", "epochs=0"], ["epochs must be"]),
+    ],
+)
+def test_mistake_is_one_sentence_and_leaves_nothing_behind(words, parts, tmp_path):
+    result = command(*words, PWD=str(tmp_path))
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    for part in parts:
+        assert part in result.stderr
+    assert list(tmp_path.rglob("config.yaml")) == []
+    assert words[0] == "-m" or list(tmp_path.iterdir()) == []
+
+
+def test_full_error_shows_the_traceback(tmp_path):
+    result = command("epochs=0", HYDRA_FULL_ERROR="1", PWD=str(tmp_path))
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "ConfigError" in result.stderr
+
+
+def test_help_and_configuration_need_no_tensorflow(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    for words in (["--help"], ["--cfg", "job"], ["epochs=0"], ["rounding=nope"]):
+        result = command(*words, PWD=str(tmp_path), PYTHONPATH=str(tmp_path))
+        assert "TensorFlow was imported" not in result.stderr + result.stdout
+        assert result.stdout or result.stderr.startswith("error: ")

@@ -1,0 +1,251 @@
+"""Latents and models against NumPy and SciPy, and one training step against a gradient worked out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import members
+from scipy.special import expit
+
+from conf import compose
+
+SHAPE = (28, 28, 1)
+
+
+def build(*overrides, shape=SHAPE):
+    """The autoencoder of a configuration."""
+    import hydra
+
+    from models.autoencoder import Autoencoder
+
+    cfg = compose(overrides)
+    latent = hydra.utils.instantiate(cfg.latent)
+    encoder, decoder = hydra.utils.instantiate(cfg.model)(shape, latent.units)
+    return Autoencoder(encoder, latent, hydra.utils.instantiate(cfg.rounding), decoder)
+
+
+def trainer_of(autoencoder, batch_size, optimizer):
+    from models.autoencoder import Trainer
+
+    trainer = Trainer(autoencoder, batch_size)
+    optimizer.build(autoencoder.trainable_variables)
+    trainer.compile(optimizer=optimizer)
+    return trainer
+
+
+# Latents
+
+
+LATENTS = [("binary", 2, None), ("integer", 16, None), ("integer", 5, None), ("integer", None, 3.0)]
+
+
+def latent_of(name, levels, scale, normalize=False):
+    import hydra
+
+    overrides = [f"latent={name}", "latent.units=4", f"latent.normalize={normalize}"]
+    if name == "integer":
+        overrides += [f"latent.levels={levels or 'null'}", f"latent.scale={scale or 1}"]
+    return hydra.utils.instantiate(compose(overrides).latent)
+
+
+def test_every_latent_is_tested():
+    assert {name for name, _, _ in LATENTS} == set(members("latent"))
+
+
+@pytest.mark.parametrize(("name", "levels", "scale"), LATENTS)
+def test_latent_maps_z_to_code_units(name, levels, scale):
+    z = np.random.default_rng(0).normal(0, 4, (50, 3, 4)).astype("float32")
+    expected = (levels - 1) * expit(z.astype("float64")) if levels else scale * z.astype("float64")
+    np.testing.assert_allclose(latent_of(name, levels, scale)(z), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "levels", "scale"), LATENTS)
+def test_every_code_can_be_reached_and_is_centred_in_one(name, levels, scale):
+    latent = latent_of(name, levels, scale)
+    z = np.linspace(-30, 30, 4001, dtype="float32")[:, None].repeat(4, axis=1)
+    code = np.round(latent(z))
+    centred = np.asarray(latent.centre(code))
+    if levels:
+        assert np.unique(code).tolist() == list(range(levels))
+        assert (centred.min(), centred.max()) == (-1, 1)
+    np.testing.assert_allclose(np.diff(np.unique(centred)), 2 / (levels - 1) if levels else 1 / (2 * scale), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "levels", "scale"), LATENTS)
+def test_normalisation_takes_the_batchs_mean_and_deviation_in_training(name, levels, scale):
+    z = np.random.default_rng(0).normal(5, 3, (200, 7, 4)).astype("float32")
+    normal = (z - z.mean(axis=(0, 1))) / np.sqrt(z.var(axis=(0, 1)) + 1e-3)
+    latent = latent_of(name, levels, scale, normalize=True)
+    latent.build(z.shape)
+    np.testing.assert_allclose(latent(z, training=True), latent_of(name, levels, scale)(normal), rtol=1e-3, atol=1e-4)
+
+
+# Models
+
+
+@pytest.mark.parametrize("model", [name for name in members("model") if name.startswith("image")])
+@pytest.mark.parametrize("shape", [SHAPE, (32, 16, 1)])
+def test_image_model_returns_images_of_its_inputs_shape(model, shape):
+    autoencoder = build(f"model={model}", "latent.units=6", shape=shape)
+    x = np.random.default_rng(0).uniform(size=(3, *shape)).astype("float32")
+    x_hat = autoencoder(x)
+    assert x_hat.shape == x.shape
+    assert autoencoder.encode(x).shape == (3, 6)
+    assert np.all((np.asarray(x_hat) >= 0) & (np.asarray(x_hat) <= 1))
+
+
+@pytest.mark.parametrize("model", [name for name in members("model") if name.startswith("image")])
+def test_image_model_refuses_audio(model):
+    with pytest.raises(ValueError, match=rf"model={model} needs images .* \[8000, 1\]"):
+        build(f"model={model}", shape=(8000, 1))
+
+
+def test_conv_refuses_sides_that_it_cannot_halve():
+    with pytest.raises(ValueError, match="multiples of 4, got 30 x 28"):
+        build("model=image_conv", shape=(30, 28, 1))
+
+
+@pytest.mark.parametrize("latent", members("latent"))
+@pytest.mark.parametrize("rounding", members("rounding"))
+def test_evaluation_rounds_whatever_the_strategy(latent, rounding):
+    autoencoder = build(f"latent={latent}", f"rounding={rounding}", "model.widths=[16]")
+    x = np.random.default_rng(0).uniform(size=(5, *SHAPE)).astype("float32")
+    code = np.round(np.asarray(autoencoder.encode(x), "float64"))
+    np.testing.assert_array_equal(autoencoder(x), autoencoder.decode(code.astype("float32")))
+
+
+# Training
+
+
+def closed_form(x, weights, kernel, bias, rounding):
+    """Loss and gradients of x -> sigmoid(x W) -> code -> sigmoid(centred code V + b), in float64."""
+    u = expit(x @ weights)
+    code, slope = rounding(u)
+    x_hat = expit((2 * code - 1) @ kernel + bias)
+    da = 2 * (x_hat - x) / x.size * x_hat * (1 - x_hat)
+    dcode = 2 * da @ kernel.T
+    du = dcode * slope
+    dw = x.T @ (du * u * (1 - u))
+    return (
+        np.mean((x - x_hat) ** 2),
+        u,
+        dcode,
+        du,
+        {"encoder": [dw], "decoder": [(2 * code - 1).T @ da, da.sum(axis=0)]},
+    )
+
+
+def test_training_step_reports_and_applies_the_gradients_worked_out_by_hand():
+    import keras
+
+    from models.autoencoder import Autoencoder
+    from models.latent import binary
+    from rounding.cubic import cubic
+
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(6, 4, 4, 1)).astype("float32")
+    encoder = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False, name="first")]
+    )
+    decoder = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(16, "sigmoid", name="last"), keras.layers.Reshape((4, 4, 1))]
+    )
+    trainer = trainer_of(
+        Autoencoder(encoder, binary(units=3, normalize=False), cubic, decoder), 6, keras.optimizers.SGD(0.5)
+    )
+    before = [w.numpy().astype("float64") for w in trainer.autoencoder.trainable_variables]
+
+    def cubic_by_hand(u):
+        r = np.round(u)
+        return r + (u - r) ** 3, 3 * (u - r) ** 2
+
+    loss, u, dcode, du, gradients = closed_form(x.reshape(6, 16).astype("float64"), *before, cubic_by_hand)
+    reported = trainer.train_step(x)
+
+    def norm(arrays):
+        return np.sqrt(sum((a**2).sum() for a in arrays))
+
+    expected = {
+        "loss": loss,
+        "gradient_norm/code": norm([dcode]),
+        "gradient_norm/u": norm([du]),
+        "gradient_norm/encoder": norm(gradients["encoder"]),
+        "gradient_norm/decoder": norm(gradients["decoder"]),
+        "gradient_norm/layer/first": norm(gradients["encoder"]),
+        "gradient_norm/layer/last": norm(gradients["decoder"]),
+        "gradient_flow/transmission": norm([du]) / norm([dcode]),
+        "gradient_flow/zero_fraction": 0,
+    }
+    assert set(reported) == set(expected)
+    for tag, value in expected.items():
+        np.testing.assert_allclose(reported[tag], value, rtol=1e-4, atol=1e-9, err_msg=tag)
+    np.testing.assert_allclose(trainer.gradient_flow.last_u, u, rtol=1e-5)
+    np.testing.assert_allclose(trainer.gradient_flow.last_du, du, rtol=1e-3, atol=1e-9)
+    after = trainer.autoencoder.trainable_variables
+    for weight, start, gradient in zip(after, before, itertools.chain(*gradients.values()), strict=True):
+        np.testing.assert_allclose(weight, start - 0.5 * gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("latent", members("latent"))
+@pytest.mark.parametrize("rounding", members("rounding"))
+def test_every_strategy_trains_on_every_latent(latent, rounding):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    autoencoder = build(f"latent={latent}", f"rounding={rounding}", "model.widths=[32]", "latent.units=8")
+    trainer = trainer_of(autoencoder, 16, keras.optimizers.Adam(3e-3))
+    x = np.random.default_rng(0).uniform(size=(16, *SHAPE)).astype("float32") ** 4
+    encoder_before = [w.numpy() for w in autoencoder.encoder.trainable_variables]
+    history = trainer.fit(x, batch_size=16, epochs=12, verbose=0).history
+    assert history["loss"][-1] < 0.95 * history["loss"][0]
+    assert np.isfinite(list(history.values())).all()
+    weights = zip(autoencoder.encoder.trainable_variables, encoder_before, strict=True)
+    moved = any(np.any(weight.numpy() != before) for weight, before in weights)
+    # `ramp` lets a gradient through on a window so narrow that a dozen small steps may all miss it.
+    assert moved == (min(history["gradient_flow/zero_fraction"]) < 1)
+    assert moved or rounding in ("hard", "ramp")
+
+
+@pytest.mark.parametrize("rounding", members("rounding"))
+def test_only_hard_is_found_to_pass_no_gradient(rounding):
+    import hydra
+
+    from telemetry.gradient_flow import passes_gradient
+
+    assert passes_gradient(hydra.utils.instantiate(compose([f"rounding={rounding}"]).rounding)) == (rounding != "hard")
+
+
+def test_a_strategy_without_any_gradient_is_found_out():
+    import tensorflow as tf
+
+    from telemetry.gradient_flow import passes_gradient
+
+    assert not passes_gradient(tf.round)
+
+
+def test_a_strategy_without_gradient_counts_as_zeros():
+    import keras
+    import tensorflow as tf
+
+    autoencoder = build("model.widths=[8]")
+    autoencoder.rounding = tf.round
+    reported = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.1)).train_step(np.ones((4, *SHAPE), "float32"))
+    assert reported["gradient_norm/code"] > 0
+    assert reported["gradient_norm/u"] == reported["gradient_norm/encoder"] == 0
+    assert (reported["gradient_flow/transmission"], reported["gradient_flow/zero_fraction"]) == (0, 1)
+
+
+def test_hard_and_soft_errors_of_an_evaluation():
+    import keras
+
+    autoencoder = build("rounding=identity", "model.widths=[16]", "latent.units=8")
+    trainer = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.1))
+    x = np.random.default_rng(0).uniform(size=(10, *SHAPE)).astype("float32")
+    logs = trainer.evaluate(x, batch_size=4, return_dict=True, verbose=0)
+    u = np.asarray(autoencoder.encode(x))
+    hard = ((np.asarray(autoencoder.decode(np.round(u)), "float64") - x) ** 2).mean(axis=(1, 2, 3))
+    soft = ((np.asarray(autoencoder.decode(u), "float64") - x) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(logs["loss"], hard.mean(), rtol=1e-5)
+    np.testing.assert_allclose(logs["soft_loss"], soft.mean(), rtol=1e-5)
+    np.testing.assert_allclose(logs["gap"], hard.mean() - soft.mean(), rtol=1e-3, atol=1e-8)
+    np.testing.assert_allclose(logs["psnr"], np.mean(10 * np.log10(1 / hard)), rtol=1e-5)

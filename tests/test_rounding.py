@@ -1,0 +1,495 @@
+"""The contract of the strategies, checked on every one that the folders hold."""
+
+import ast
+import inspect
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from strategies import (
+    BY_NAME,
+    CODE,
+    CONF,
+    DETERMINISTIC,
+    HYPERPARAMETERS,
+    ORACLES,
+    STRATEGIES,
+    Strategy,
+    cases,
+    expected,
+    extremes,
+)
+
+WITH_ORACLE = [strategy for strategy in DETERMINISTIC if strategy.function in ORACLES]
+EVERY = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
+EVERY_DETERMINISTIC = pytest.mark.parametrize("strategy", DETERMINISTIC, ids=lambda s: s.name)
+DTYPES = pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+EVERY_CASE = pytest.mark.parametrize(
+    ("strategy", "values"),
+    [
+        pytest.param(strategy, values, id="-".join([strategy.name, *map(str, values.values())]))
+        for strategy in WITH_ORACLE
+        for values in cases(strategy)
+    ],
+)
+
+
+@pytest.fixture(scope="session")
+def tf():
+    import tensorflow
+
+    return tensorflow
+
+
+@pytest.fixture(scope="session")
+def run(tf):
+    """`run(f, u, dy)`: value and gradient of a strategy, as NumPy arrays; `mode` says how."""
+
+    def value_and_gradient(f, u, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            code = f(u)
+        return code, tape.gradient(code, u, output_gradients=dy)
+
+    def run(f, u, dy=None, mode="eager"):
+        u = tf.convert_to_tensor(u)
+        dy = tf.ones_like(u) if dy is None else tf.convert_to_tensor(dy)
+        call = value_and_gradient
+        if mode != "eager":
+            call = tf.function(value_and_gradient, jit_compile=mode == "xla")
+        value, gradient = call(f, u, dy)
+        assert value.dtype == gradient.dtype == u.dtype
+        assert value.shape == gradient.shape == u.shape
+        return SimpleNamespace(value=value.numpy(), gradient=gradient.numpy())
+
+    return run
+
+
+def sample(dtype):
+    """Random values, exact integers and exact halves."""
+    random = np.random.default_rng(0).uniform(-4, 4, 400)
+    return np.concatenate([random, np.arange(-5, 6), np.arange(-5, 5) + 0.5]).astype(dtype)
+
+
+def awkward(dtype):
+    """Integers, halves, large numbers, subnormals, and the nearest neighbours of all of them."""
+    info = np.finfo(dtype)
+    points = [*np.arange(-3, 3.5, 0.5), 1e4, -1e4, 10000.5, info.eps, info.tiny, info.smallest_subnormal, info.max]
+    points = np.array([*points, -info.max], dtype)
+    neighbours = [np.nextafter(points, np.array(towards, dtype)) for towards in (-1e4, 0, 1e4)]
+    return np.unique(np.concatenate([points, *neighbours]))
+
+
+def nowhere_near(u, place, distance=0.02):
+    """The points whose place in the cell keeps clear of the given one."""
+    return u[np.abs((u - place) - np.rint(u - place)) > distance]
+
+
+def assert_close(actual, desired, scale, ulps):
+    """Compares in units of the last place of `scale`."""
+    eps = 2.0**-7 if actual.dtype.name == "bfloat16" else np.finfo(actual.dtype).eps
+    error = np.abs(actual.astype(np.float64) - desired) / (scale * float(eps))
+    assert np.max(error) <= ulps, f"{np.max(error):.1f} ulp off at index {np.argmax(error)}"
+
+
+# The folder
+
+
+def test_there_are_strategies():
+    assert {"identity", "hard", "straight_through", "soft_round"} <= BY_NAME.keys()
+
+
+def test_every_file_has_its_yaml():
+    modules = {path.stem for path in CODE.glob("[!_]*.py")}
+    assert modules <= BY_NAME.keys(), f"no YAML in conf/rounding for {sorted(modules - BY_NAME.keys())}"
+
+
+@EVERY_DETERMINISTIC
+def test_has_an_oracle(strategy):
+    assert strategy.function in ORACLES, (
+        f"{strategy.function} has no `seed`, so it is deterministic: add its closed form to ORACLES in strategies.py"
+    )
+
+
+def test_every_oracle_has_its_strategy():
+    assert ORACLES.keys() <= {strategy.function for strategy in STRATEGIES}
+
+
+@EVERY
+def test_yaml_opens_with_a_command_that_uses_it(strategy):
+    program, script, choice, *overrides = (CONF / f"{strategy.name}.yaml").read_text().splitlines()[0][2:].split()
+    assert (program, script, choice) == ("python", "train.py", f"rounding={strategy.name}")
+    for override in overrides:
+        assert override.split("=")[0].removeprefix("rounding.") in strategy.hyperparameters
+
+
+@EVERY
+def test_yaml_and_signature_agree(strategy):
+    function = strategy.build().func.func
+    assert strategy.config["_target_"] == f"rounding.{strategy.function}.{strategy.function}"
+    assert strategy.config["_partial_"] is True
+    u, *keywords = inspect.signature(function).parameters.values()
+    assert (u.name, u.kind) == ("u", u.POSITIONAL_OR_KEYWORD)
+    assert all(keyword.kind == keyword.KEYWORD_ONLY for keyword in keywords)
+    assert all(keyword.annotation is not keyword.empty for keyword in keywords)
+    defaults = {keyword.name: keyword.default for keyword in keywords if keyword.name != "seed"}
+    assert strategy.hyperparameters.keys() == defaults.keys()
+    if strategy.name == strategy.function:
+        assert strategy.hyperparameters == defaults
+    assert all(half in function.__doc__ for half in ("forward  ", "backward  "))
+
+
+def test_folder_needs_only_tensorflow(tmp_path):
+    """Copied alone, under another name, every strategy still runs."""
+    shutil.copytree(CODE, tmp_path / "borrowed", ignore=shutil.ignore_patterns("__pycache__"))
+    allowed = {"tensorflow", *sys.stdlib_module_names}
+    for path in CODE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.partition(".")[0] for alias in node.names} <= allowed, path
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module.partition(".")[0] in allowed, path
+    script = f"""
+import importlib, sys
+import tensorflow as tf
+for name in {[strategy.function for strategy in DETERMINISTIC]}:
+    print(name, getattr(importlib.import_module("borrowed." + name), name)(tf.constant([0.0, 1.0])).shape)
+assert not {{"rounding", "hydra", "omegaconf"}} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(DETERMINISTIC)
+
+
+# Values and gradients
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_equals_the_closed_form(run, strategy, values, dtype):
+    u = sample(dtype)
+    value, slope = expected(strategy, u, **values)
+    actual = run(strategy.build(**values), u)
+    assert_close(actual.value, value, np.maximum(1, np.abs(u)) * np.maximum(1, np.abs(slope)), ulps=20)
+    assert_close(actual.gradient, slope, np.maximum(1, np.max(np.abs(slope))), ulps=60)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_rounded_once(run, tf, strategy, values, dtype):
+    """Computed in float32, a half-precision result is at most one rounding away from the closed form."""
+    u = sample(tf.as_dtype(dtype).as_numpy_dtype)
+    value, slope = expected(strategy, u, **values)
+    actual = run(strategy.build(**values), u)
+    peak = np.max(np.abs(slope))
+    assert_close(actual.value, value, np.maximum(1, np.abs(value)), ulps=0.6)
+    assert_close(actual.gradient, slope, np.abs(slope) + 1e-3 * np.maximum(1, peak), ulps=0.6)
+
+
+@EVERY_CASE
+def test_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
+    u = sample("float64")
+    dy = np.random.default_rng(1).normal(size=u.shape)
+    f = strategy.build(**values)
+    np.testing.assert_allclose(run(f, u, dy).gradient, dy * run(f, u).gradient, rtol=1e-14)
+
+
+LIMITS = [
+    ("soft_round", {"alpha": 0}, "identity"),
+    ("soft_round", {"alpha": 1e-30}, "identity"),
+    ("soft_round", {"alpha": 1e30}, "hard"),
+    ("scaled_sigmoid", {"steepness": 1e-30}, "identity"),
+    ("scaled_sigmoid", {"steepness": 1e30}, "hard"),
+    ("steep_sigmoid", {"slope": 1e30}, "hard"),
+    ("ramp", {"threshold": 0.5, "slope": 1e30}, "hard"),
+    ("sine", {"iterations": 1000}, "hard"),
+    ("cubic", {"power": 999}, "hard"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "limit"), LIMITS, ids=lambda p: str(p))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_limits(run, name, values, limit, dtype):
+    u = nowhere_near(sample(dtype), 0.5)
+    actual, desired = run(BY_NAME[name].build(**values), u), run(BY_NAME[limit].build(), u)
+    np.testing.assert_allclose(actual.value, desired.value, atol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(actual.gradient, desired.gradient, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "place", "offset"),
+    [
+        ("ramp", {"slope": 1e-30}, 0.0, 0.0),
+        ("ramp", {"threshold": 1 - 1e-9, "slope": 1e30}, 0.0, 0.0),
+        ("ramp", {"threshold": 1e-9, "slope": 1e30}, 0.0, 1.0),
+        ("steep_sigmoid", {"slope": 1e-30}, 0.0, 0.5),
+        ("steep_sigmoid", {"slope": 1e30, "center": 0.25}, 0.25, None),
+        ("fourier", {"terms": 1000}, 0.5, None),
+        ("fourier", {"terms": 1000, "window": "none"}, 0.5, None),
+    ],
+)
+def test_limits_of_the_value(run, name, values, place, offset):
+    """A step at `place`, or `floor(u)` plus an offset."""
+    u = nowhere_near(sample("float64"), place)
+    step = np.floor(u - place) + 1 if offset is None else np.floor(u) + offset
+    np.testing.assert_allclose(run(BY_NAME[name].build(**values), u).value, step, atol=6e-3)
+
+
+@EVERY
+@DTYPES
+def test_finite_everywhere(run, strategy, dtype):
+    """At the awkward points, at the extremes of every hyperparameter, for upstream gradients of any size."""
+    u, largest = awkward(dtype), np.finfo(dtype).max
+    dy = np.repeat(np.array([1, 0, largest, -largest], dtype), len(u))
+    for values in extremes(strategy):
+        actual = run(strategy.build(**values), np.tile(u, 4), dy)
+        assert np.all(np.isfinite(actual.value)), values
+        assert np.all(np.isfinite(actual.gradient)), values
+        assert np.all(np.abs(actual.value - np.tile(u, 4)) <= 1.5), values
+
+
+@DTYPES
+@pytest.mark.parametrize("values", [{"slope": 1e300, "center": 0.5}, {"slope": 1e5, "center": 0.5}], ids=str)
+def test_gradient_saturates(run, values, dtype):
+    """A gradient beyond the dtype's range is the largest number, with its sign: not 0, not infinite."""
+    largest = np.finfo(dtype).max
+    dy = np.array([largest, -largest], dtype)
+    actual = run(BY_NAME["steep_sigmoid"].build(**values), np.array([0.5, 1.5], dtype), dy)
+    np.testing.assert_array_equal(actual.gradient, dy)
+
+
+def test_nan_upstream_is_not_hidden(run):
+    for strategy in WITH_ORACLE:
+        if strategy.function != "hard":
+            assert np.isnan(run(strategy.build(), np.float32([0.25]), np.float32([np.nan])).gradient), strategy
+
+
+@EVERY_DETERMINISTIC
+@DTYPES
+def test_commutes_with_integer_shifts(run, strategy, dtype):
+    """Where u + k is exact; by even k at the halves, where ties go to even."""
+    u = np.round(np.random.default_rng(2).uniform(-3, 3, 200) * 64) / 64  # exact in float16 up to 16
+    halves = np.arange(-3, 3) + 0.5
+    f, eps = strategy.build(), np.finfo(dtype).eps
+    for points, shifts in [(nowhere_near(u, 0.5, 1e-3), (-5, 1, 8)), (halves, (-4, 2, 8))]:
+        base = run(f, points.astype(dtype))
+        for k in shifts:
+            moved = run(f, (points + k).astype(dtype))
+            np.testing.assert_allclose(moved.value.astype(float) - k, base.value, atol=8 * eps)
+            np.testing.assert_array_equal(moved.gradient, base.gradient)
+
+
+MODES = [(strategy, {}) for strategy in STRATEGIES] + [
+    (BY_NAME["fourier"], {"terms": 50}),  # a loop rather than unrolled
+    (BY_NAME["sine"], {"iterations": 9}),
+    (BY_NAME["soft_round"], {"alpha": 0}),
+]
+
+
+@pytest.mark.parametrize(("strategy", "values"), MODES, ids=lambda p: p.name if isinstance(p, Strategy) else str(p))
+def test_eager_graph_and_xla_agree(run, strategy, values):
+    u, f = sample("float32"), strategy.build(**values)
+    eager = run(f, u)
+    peak = max(1, np.max(np.abs(eager.gradient)))
+    scale = np.maximum(1, np.abs(u)) * np.maximum(1, np.abs(eager.gradient))
+    for mode in ("graph", "xla"):
+        other = run(f, u, mode=mode)
+        assert_close(other.value, eager.value, scale, ulps=16)
+        assert_close(other.gradient, eager.gradient, peak, ulps=64)
+
+
+@EVERY
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_keeps_shape_and_dtype(run, tf, strategy, shape, dtype):
+    run(strategy.build(), tf.cast(tf.fill(shape, 0.3), dtype))  # `run` checks them
+
+
+@EVERY
+def test_shape_may_be_unknown(tf, run, strategy):
+    f = strategy.build()
+    unknown = tf.function(f, input_signature=[tf.TensorSpec(None, tf.float32)])
+    u = np.linspace(-2, 2, 6, dtype=np.float32)
+    for shape in [(6,), (2, 3)]:
+        np.testing.assert_allclose(unknown(u.reshape(shape)), f(tf.constant(u.reshape(shape))), atol=1e-6)
+
+
+def test_loops_with_unknown_shapes(tf):
+    for name, values in [("fourier", {"terms": 20}), ("sine", {"iterations": 20})]:
+        f = BY_NAME[name].build(**values)
+        unknown = tf.function(f, input_signature=[tf.TensorSpec([None, None], tf.float32)])
+        u = tf.constant([[0.1, 0.2, 0.9]])
+        np.testing.assert_allclose(unknown(u), f(u), atol=1e-5)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_monotone(run, strategy, values, dtype):
+    if values.get("window") == "none":
+        pytest.skip("the plain series rings, by definition")
+    u = np.linspace(-2, 2, 2049).astype(dtype)
+    actual = run(strategy.build(**values), u)
+    assert np.min(np.diff(actual.value)) >= -64 * np.finfo(dtype).eps
+    assert np.min(actual.gradient) >= 0
+
+
+# Hyperparameters
+
+
+@EVERY
+def test_ranges_are_listed(strategy):
+    unknown = strategy.hyperparameters.keys() - HYPERPARAMETERS.keys()
+    assert not unknown, f"add {sorted(unknown)} to HYPERPARAMETERS in tests/strategies.py: extreme and refused values"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name", "value"),
+    [
+        pytest.param(strategy, name, value, id=f"{strategy.name}-{name}-{str(value)[:9]}")
+        for strategy in STRATEGIES
+        for name in strategy.hyperparameters.keys() & HYPERPARAMETERS.keys()
+        for value in HYPERPARAMETERS[name].refused
+    ],
+)
+def test_out_of_range_is_refused(tf, strategy, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be .+, got ") as refusal:
+        strategy.build(**{name: value})(tf.constant([0.3]))
+    assert str(refusal.value).endswith(f"got {value!r}")
+
+
+def test_message_reads_well(tf):
+    with pytest.raises(ValueError, match=r"^alpha must be a finite number >= 0, got -1$"):
+        BY_NAME["soft_round"].build(alpha=-1)(tf.constant([0.3]))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        pytest.param(strategy, name, id=f"{strategy.name}-{name}")
+        for strategy in STRATEGIES
+        for name, value in strategy.hyperparameters.items()
+        if isinstance(value, float)
+    ],
+)
+def test_hyperparameter_may_be_a_tensor(tf, run, strategy, name):
+    """As an annealing schedule gives it: another value each step, one trace, a float32 even for a float64 `u`."""
+    traces, f = [], strategy.build()
+
+    @tf.function
+    def step(u, value):
+        traces.append(value)
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            code = f(u, **{name: value})
+        return code, tape.gradient(code, u)
+
+    for u in (sample("float32"), sample("float64")):
+        traces.clear()
+        for value in (0.25, 0.75):  # exact in every dtype
+            by_number = run(strategy.build(**{name: value}), u)
+            for given in (tf.constant(value), tf.Variable(value)):
+                code, gradient = step(tf.constant(u), tf.convert_to_tensor(given))
+                np.testing.assert_allclose(code, by_number.value, atol=1e-5)
+                np.testing.assert_allclose(gradient, by_number.gradient, atol=1e-5, rtol=1e-5)
+        assert len(traces) == 1
+        by_variable = run(strategy.build(**{name: tf.Variable(0.75)}), u)
+        np.testing.assert_array_equal(by_variable.gradient, by_number.gradient)
+
+
+@pytest.mark.parametrize(("name", "key"), [("fourier", "terms"), ("sine", "iterations")])
+def test_graph_does_not_grow(tf, run, name, key):
+    def operations(count):
+        f = tf.function(BY_NAME[name].build(**{key: count}))
+        return len(f.get_concrete_function(tf.TensorSpec([3], tf.float32)).graph.as_graph_def().node)
+
+    assert operations(1000) == operations(9) < 200
+
+
+# What single strategies claim
+
+
+def test_straight_through_is_exactly_round(run):
+    f = BY_NAME["straight_through"].build()
+    for dtype in ("float16", "float32", "float64"):
+        u = np.concatenate([awkward(dtype), sample(dtype), np.array([1e-8, -1e-8, 0.1, 2047.5, -2049], dtype)])
+        actual = run(f, u)
+        np.testing.assert_array_equal(actual.value, np.rint(u))
+        np.testing.assert_array_equal(actual.gradient, np.ones_like(u))
+        np.testing.assert_array_equal(run(f, u, mode="xla").value, np.rint(u))
+
+
+@DTYPES
+def test_custom_gradient_is_straight_through(run, dtype):
+    u = np.concatenate([awkward(dtype), sample(dtype)])
+    dy = np.random.default_rng(3).normal(size=u.shape).astype(dtype)
+    one, other = (run(BY_NAME[name].build(), u, dy) for name in ("custom_gradient", "straight_through"))
+    np.testing.assert_array_equal(one.value, other.value)
+    np.testing.assert_array_equal(one.gradient, other.gradient)
+
+
+@pytest.mark.parametrize("steepness", [1e-30, 0.5, 10, 100, 1e30])
+def test_scaled_sigmoid_is_soft_round(run, steepness):
+    u = sample("float32")
+    one = run(BY_NAME["scaled_sigmoid"].build(steepness=steepness), u)
+    other = run(BY_NAME["soft_round"].build(alpha=steepness / 2), u)
+    scale = max(1, np.max(other.gradient))
+    np.testing.assert_allclose(one.value, other.value, atol=1e-6)
+    np.testing.assert_allclose(one.gradient / scale, other.gradient / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sine", {}),
+        ("sine", {"iterations": 1000}),
+        ("cosine", {}),
+        ("fourier", {}),
+        ("fourier", {"terms": 1000, "window": "none"}),
+    ],
+)
+@DTYPES
+def test_integers_and_halves_stay_exactly(run, name, values, dtype):
+    u = np.arange(-10, 10.5, 0.5).astype(dtype)
+    np.testing.assert_array_equal(run(BY_NAME[name].build(**values), u).value, u)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "integers", "halves"),
+    [
+        ("hard", {}, 0, 0),
+        ("sine", {}, 0, 2),
+        ("sine", {"iterations": 9}, 0, 512),
+        ("cosine", {}, 0, np.pi / 2),
+        ("cubic", {}, 0, 0.75),
+        ("fourier", {"window": "none"}, -1, 11),
+        ("fourier", {"window": "none", "terms": 4}, 1, 9),
+        ("fourier", {}, 0, 6),
+        ("soft_round", {}, 3 / np.sinh(3), 1.5 / np.tanh(1.5)),
+    ],
+)
+def test_slopes_that_the_docstrings_state(run, name, values, integers, halves):
+    f = BY_NAME[name].build(**values)
+    np.testing.assert_allclose(run(f, np.arange(-4.0, 5)).gradient, integers, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(run(f, np.arange(-4.0, 5) + 0.5).gradient, halves, rtol=1e-13, atol=1e-15)
+
+
+def test_iterations_compose(run):
+    """The loop of many iterations is the repetition of one, its slope the chain rule."""
+    u = np.linspace(-0.49, 0.49, 99)
+    many = run(BY_NAME["sine"].build(iterations=12), u)
+    value, slope = u, np.ones_like(u)
+    for _ in range(12):
+        once = run(BY_NAME["sine"].build(), value)
+        value, slope = once.value, slope * once.gradient
+    np.testing.assert_allclose(many.value, value, atol=1e-12)
+    np.testing.assert_allclose(many.gradient, slope, rtol=1e-9, atol=1e-12)
+
+
+def test_plain_series_is_not_monotone(run):
+    """Why the Fejér weights are the default."""
+    u = np.linspace(0, 1, 1001)
+    assert np.min(np.diff(run(BY_NAME["fourier"].build(window="none"), u).value)) < 0
+    assert np.min(np.diff(run(BY_NAME["fourier"].build(), u).value)) >= 0

@@ -1,0 +1,389 @@
+"""Whole runs on the embedded digits: what they write, that they repeat, go on, and leave others' runs alone."""
+
+import csv
+import json
+import logging
+
+import numpy as np
+import pytest
+import yaml
+from conftest import members
+from omegaconf import OmegaConf
+from test_conf import command
+
+from conf import compose
+from conf.checks import ConfigError
+from telemetry.run import MetricsFile, RunDirectory, default_path, read_metrics
+
+FILES = {
+    "config.yaml",
+    "train.log",
+    "metrics.csv",
+    "result.json",
+    "best.weights.h5",
+    "last.weights.h5",
+    "reconstructions.npz",
+    "reconstructions.png",
+    "train",
+    "validation",
+    "checkpoint",
+}
+
+
+def columns(path):
+    with (path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {key: [float(row[key]) for row in rows] for key in rows[0]}
+
+
+def weights(path):
+    import h5py
+
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch):
+    """Ends the next run as Ctrl-C would, after so many epochs, each with its checkpoint."""
+    from telemetry import callbacks
+
+    def arm(epochs):
+        real = callbacks.Progress.on_epoch_end
+
+        def on_epoch_end(self, epoch, logs):
+            real(self, epoch, logs)
+            if epoch + 1 == epochs:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+        monkeypatch.setattr(callbacks.Progress, "on_epoch_end", on_epoch_end)
+        return lambda: monkeypatch.setattr(callbacks.Progress, "on_epoch_end", real)
+
+    return arm
+
+
+# What a run writes
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir):
+    """A finished run whose strategy has a gap: its folder and the result that `train` returned."""
+    from train import train
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    overrides = ["rounding=soft_round", "epochs=3", "batch_size=300", "model.widths=[64]", f"data.data_dir={data_dir}"]
+    return path, train(compose([*overrides, f"output_dir={path}"]))
+
+
+def test_run_directory_is_complete(finished):
+    path, result = finished
+    assert {item.name for item in path.iterdir()} - {".lock"} == FILES
+    assert json.loads((path / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert yaml.safe_load((path / "config.yaml").read_text())["choices"]["rounding"] == "soft_round"
+    assert "epoch 3/3" in (path / "train.log").read_text()
+
+
+def test_result_says_what_the_contract_names(finished):
+    _, result = finished
+    assert result["status"] == "finished"
+    assert result["epochs"] == 3
+    assert result["config"]["rounding"]["alpha"] == 3.0
+    assert result["parameters"] > 0
+    assert set(result["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
+    for key in ("val_loss", "val_soft_loss", "test_loss", "bits_per_example", "seconds", "examples_per_second"):
+        assert result[key] > 0
+
+
+def test_metrics_have_the_contracts_columns_and_a_row_an_epoch(finished):
+    path, _ = finished
+    table = columns(path)
+    assert table["epoch"] == [1, 2, 3]
+    expected = ["epoch", "loss", "val_loss", "val_soft_loss", "val_gap", "val_psnr", "val_bits", "val_code_usage"]
+    expected += [f"gradient_norm/{part}" for part in ("encoder", "decoder", "code", "u")]
+    expected += ["gradient_flow/transmission", "gradient_flow/zero_fraction"]
+    assert set(expected) <= set(table)
+    layers = [name for name in table if name not in expected]
+    assert len(layers) == 5  # two dense layers each way, and the latent's normalisation
+    assert all(name.startswith("gradient_norm/layer/") for name in layers)
+    assert np.isfinite([*table.values()]).all()
+    np.testing.assert_allclose(np.subtract(table["val_loss"], table["val_soft_loss"]), table["val_gap"], atol=1e-7)
+
+
+def test_result_is_of_the_best_epoch_by_hard_validation_loss(finished):
+    path, result = finished
+    losses = columns(path)["val_loss"]
+    assert result["best_epoch"] == np.argmin(losses) + 1
+    np.testing.assert_allclose(result["val_loss"], min(losses), rtol=1e-5)
+
+
+def test_test_loss_is_that_of_integer_codes(finished):
+    import keras
+
+    from train import build
+
+    path, result = finished
+    splits, autoencoder = build(OmegaConf.load(path / "config.yaml"))
+    autoencoder.load_weights(path / "best.weights.h5")
+    x = np.stack(list(splits.test.as_numpy_iterator()))
+    code = np.round(np.asarray(autoencoder.encode(x)))
+    assert set(np.unique(code)) == {0, 1}
+    x_hat = np.asarray(autoencoder.decoder(2 * code - 1), "float64")
+    np.testing.assert_allclose(result["test_loss"], np.mean((x - x_hat) ** 2), rtol=1e-5)
+    probabilities = code.mean(axis=0).clip(1e-12, 1 - 1e-12)
+    entropies = -probabilities * np.log2(probabilities) - (1 - probabilities) * np.log2(1 - probabilities)
+    np.testing.assert_allclose(result["bits_per_example"], entropies.sum(), rtol=1e-4)
+    stored = np.load(path / "reconstructions.npz")
+    np.testing.assert_array_equal(stored["x"], x[: len(stored["x"])])
+    np.testing.assert_array_equal(stored["code"], code[: len(stored["x"])])
+    np.testing.assert_allclose(stored["x_hat"], x_hat[: len(stored["x"])], atol=1e-6)
+    picture = np.asarray(keras.utils.load_img(path / "reconstructions.png", color_mode="grayscale"))
+    assert picture.std() > 30
+
+
+def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
+
+    path, _ = finished
+    table = columns(path)
+    board = {name: EventAccumulator(str(path / name), {"tensors": 0}).Reload() for name in ("train", "validation")}
+    for column in table.keys() - {"epoch"}:
+        run = board["validation" if column.startswith("val_") else "train"]
+        events = run.Tensors(f"epoch_{column.removeprefix('val_')}")
+        assert [event.step for event in events] == [1, 2, 3]
+        values = [tensor_util.make_ndarray(event.tensor_proto) for event in events]
+        np.testing.assert_allclose(values, table[column], rtol=1e-6)
+    train, validation = (set(board[name].Tags()["tensors"]) for name in ("train", "validation"))
+    assert "epoch_loss" in train & validation
+    assert {"histogram/u", "histogram/dL_du", "config"} <= train
+    pictures = [event.step for event in board["validation"].Tensors("original_above_reconstruction")]
+    assert (pictures[0], pictures[-1]) == (1, 3)
+    text = board["train"].Tensors("config")[0].tensor_proto.string_val[0].decode()
+    assert "alpha: 3.0" in text
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(board["validation"].summary_metadata)
+
+
+@pytest.mark.parametrize("latent", members("latent"))
+def test_hparams_are_a_fixed_set_of_fixed_types(latent):
+    from telemetry.tensorboard import HPARAMS, hparams
+
+    kinds = {"data": str, "model": str, "latent": str, "rounding": str, "units": int, "levels": int}
+    kinds |= {"normalize": bool, "learning_rate": float, "batch_size": int, "epochs": int, "seed": int}
+    for overrides in ([], ["optimizer.learning_rate=1"], ["latent.levels=null"] if latent == "integer" else []):
+        values = hparams(compose([f"latent={latent}", *overrides]))
+        assert {key: type(value) for key, value in values.items()} == kinds
+    assert [h.name for h in HPARAMS] == list(kinds)
+
+
+# The same command again
+
+
+def test_same_seed_same_numbers_another_seed_others(train_small, tmp_path):
+    train_small(output="a")
+    train_small(output="b")
+    train_small("seed=1", output="c")
+    a, b = ((tmp_path / name / "metrics.csv").read_bytes() for name in "ab")
+    assert a == b
+    assert columns(tmp_path / "a")["val_loss"] != columns(tmp_path / "c")["val_loss"]
+
+
+def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, interrupt_after):
+    train_small("epochs=4", output="undisturbed")
+    disarm = interrupt_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        train_small("epochs=4")
+    assert not (tmp_path / "run" / "result.json").exists()
+    disarm()
+    train_small("epochs=4")
+    a, b = (tmp_path / name for name in ("undisturbed", "run"))
+    assert (a / "metrics.csv").read_bytes() == (b / "metrics.csv").read_bytes()
+    for name in ("best.weights.h5", "last.weights.h5"):
+        ours, theirs = weights(a / name), weights(b / name)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key])
+    assert "going on after epoch 2" in (b / "train.log").read_text()
+
+
+def test_finished_run_is_not_trained_again(train_small, tmp_path, caplog):
+    first = train_small()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with caplog.at_level(logging.INFO):
+        assert train_small() == json.loads(json.dumps(first))
+    assert "is finished" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_more_epochs_go_on_with_a_finished_run(train_small, tmp_path):
+    train_small()
+    first = columns(tmp_path / "run")
+    assert train_small("epochs=3")["epochs"] == 3
+    table = columns(tmp_path / "run")
+    assert table["epoch"] == [1, 2, 3]
+    assert {key: values[:2] for key, values in table.items()} == first
+
+
+def test_another_configuration_is_refused_with_the_keys_that_differ(train_small, tmp_path):
+    train_small()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"differs in latent.units \(8 there, 9 here\), seed \(0 there, 1 here\)"):
+        train_small("seed=1", "latent.units=9")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_of_something_else_is_refused(train_small, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="is not a run of ours"):
+        train_small()
+
+
+def test_starting_over_moves_the_old_run_aside(train_small, tmp_path):
+    train_small()
+    old = (tmp_path / "run" / "metrics.csv").read_text()
+    train_small("resume=false", "seed=1")
+    assert (tmp_path / "run~1" / "metrics.csv").read_text() == old
+    assert (tmp_path / "run" / "metrics.csv").read_text() != old
+
+
+def test_a_run_that_another_process_writes_is_left_alone(train_small, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(ConfigError, match="another process"):
+        train_small()
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_evaluation_of_a_stored_run_repeats_its_numbers_and_writes_nothing(train_small, tmp_path):
+    result = train_small()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    measured = train_small("evaluate=true")
+    assert measured == {key: result[key] for key in measured}
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_evaluation_without_a_run_says_so(train_small):
+    with pytest.raises(ConfigError, match="holds no trained weights"):
+        train_small("evaluate=true")
+
+
+# What goes wrong
+
+
+def test_hard_warns_that_the_encoder_stays_as_it_is(train_small, caplog):
+    train_small("rounding=hard", "epochs=1")
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage() for record in warnings] == [
+        "rounding=hard lets no gradient through: only the decoder trains"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rounding=soft_round", "rounding.alpha=-1"], "rounding=soft_round: alpha must be .* got -1"),
+        (["rounding=soft_round", "rounding.alpha=steep"], "rounding=soft_round: alpha must be .* got 'steep'"),
+        (["+rounding.typo=1"], "rounding=straight_through: .*unexpected keyword argument 'typo'"),
+        (["batch_size=4001"], "data=mnist_5k: .* 4000 training examples, fewer than batch_size=4001"),
+        (["model=image_conv", "model.channels=[4,4,4]"], "model=image_conv: .* multiples of 8, got 28 x 28"),
+    ],
+)
+def test_what_strategy_data_or_model_refuses_names_the_choice(train_small, tmp_path, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        train_small(*overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_says_so_and_fails(tmp_path, data_dir):
+    result = command(
+        "optimizer.learning_rate=1e30", "latent=integer", "latent.levels=null", "latent.normalize=false", "epochs=2",
+        f"data.data_dir={data_dir}", "output_dir=run", PWD=str(tmp_path),
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: the loss is no number any more in epoch 1")
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert stored["status"] == "diverged"
+    assert stored["val_loss"] is None
+
+
+def test_a_crash_is_recorded_with_its_traceback(train_small, tmp_path, monkeypatch):
+    from models.autoencoder import Trainer
+
+    def broken(self, x):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(Trainer, "test_step", broken)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        train_small()
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (stored["status"], "out of luck" in stored["reason"]) == ("failed", True)
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+
+
+# The command line
+
+
+def test_command_trains_quietly_and_names_its_folder(tmp_path, data_dir):
+    words = ["epochs=1", "model.widths=[16]", f"data.data_dir={data_dir}", "threads=1"]
+    result = command(*words, PWD=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    (stored,) = tmp_path.rglob("result.json")
+    relative = stored.parent.relative_to(tmp_path)
+    assert relative.parts[:5] == ("runs", "mnist_5k", "image_mlp", "binary", "straight_through")
+    assert relative.parts[-1] == "seed=0"
+    assert "model.widths=16" in relative.parts[-2]
+    assert f"tensorboard --logdir {relative.parts[0]}" in result.stdout
+    assert "hard test loss" in result.stdout
+
+
+# The run directory's name and records, without TensorFlow
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "runs/mnist_5k/image_mlp/binary/straight_through/seed=0"),
+        (["seed=3", "epochs=9", "threads=2"], "runs/mnist_5k/image_mlp/binary/straight_through/seed=3"),
+        (
+            ["rounding=soft_round", "batch_size=64", "rounding.alpha=7"],
+            "runs/mnist_5k/image_mlp/binary/soft_round/rounding.alpha=7,batch_size=64/seed=0",
+        ),
+        (["rounding=soft_round", "rounding.alpha=3.0"], "runs/mnist_5k/image_mlp/binary/soft_round/seed=0"),
+        (["model.widths=[64,32]"], "runs/mnist_5k/image_mlp/binary/straight_through/model.widths=64-32/seed=0"),
+    ],
+)
+def test_default_path_names_what_differs(overrides, expected):
+    assert str(default_path(compose(overrides))) == expected
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc", "a b;rm -rf *", "ü" * 300, "..", "$(id)"])
+def test_default_path_stays_inside_runs_whatever_the_names(name):
+    config = compose(["data=tfds_image"])
+    config.data.name = name
+    path = default_path(config)
+    assert path.parts[0] == "runs"
+    assert ".." not in path.parts
+    assert len(path.parts) == 7
+    assert all(len(part) <= 100 and part.isascii() for part in path.parts)
+    config.data.name = name + "x"
+    assert default_path(config) != path
+
+
+def test_output_dir_may_interpolate():
+    cfg = compose(["rounding=cubic", "output_dir=out/${hydra:runtime.choices.rounding}/${seed}"])
+    assert str(RunDirectory(cfg).path) == "out/cubic/0"
+
+
+def test_rows_of_lost_epochs_are_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    file = MetricsFile(path, 0)
+    for epoch in (1, 2, 3):
+        file.append({"val_loss": epoch / 10, "epoch": epoch, "loss": epoch})
+    MetricsFile(path, 2).append({"loss": 9, "epoch": 3, "val_loss": 0.9})
+    assert path.read_text() == "epoch,loss,val_loss\n1,1,0.1\n2,2,0.2\n3,9,0.9\n"
+    assert [row["loss"] for row in read_metrics(path)] == ["1", "2", "9"]

@@ -1,0 +1,175 @@
+"""Trains an autoencoder whose latent is bits or integers.
+
+python train.py                                                 straight-through bits on 5,000 MNIST digits
+python train.py rounding=soft_round rounding.alpha=7 seed=1     another strategy, another setting
+python train.py latent=integer latent.units=8 latent.levels=4   integers instead of bits
+python train.py -m 'rounding=glob(*)' 'seed=range(5)'           a sweep; the same command again goes on with it
+python train.py rounding=soft_round evaluate=true               a stored run, measured again
+tensorboard --logdir runs                                       curves, pictures, gradient flow
+"""
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from conf.checks import ConfigError, check
+from conf.errors import RunFailed, explained, one_sentence
+from telemetry.run import RunDirectory
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
+    from data.pipeline import Splits
+    from models.autoencoder import Autoencoder, Trainer
+
+log = logging.getLogger("train")
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(cfg: DictConfig) -> float:
+    """One run; returns the hard validation loss, for sweepers."""
+    with one_sentence():
+        result = train(cfg)
+        if result["status"] != "finished" and HydraConfig.get().mode == RunMode.RUN:
+            raise RunFailed(result["reason"])
+    return math.inf if result["val_loss"] is None else result["val_loss"]
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Trains, or goes on with, or just measures (`evaluate=true`) the run that the configuration describes.
+
+    Args:
+        cfg: as `conf.compose` gives it.
+
+    Returns:
+        The content of the run's `result.json`.
+
+    Raises:
+        ConfigError: the configuration, or what it points to, is wrong; nothing has been written.
+    """
+    config = check(cfg)
+    run = RunDirectory(config)
+    if config["resume"] or config["evaluate"]:
+        run.refuse_foreign()
+    if config["evaluate"]:
+        return evaluate(cfg, run)
+    if config["resume"] and (result := run.finished()):
+        log.info("%s is finished: hard test loss %.5f", run.path, result["test_loss"])
+        return result
+    splits, autoencoder = build(cfg)
+    if not config["resume"]:
+        run.move_aside()
+    with run.claim():
+        return fit(run, autoencoder, splits)
+
+
+def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
+    """The data and the untrained autoencoder of a configuration.
+
+    Raises:
+        ConfigError: a strategy, the data or the model refuses its settings.
+    """
+    from telemetry import session
+
+    session.start(cfg.seed, cfg.threads)
+    from models.autoencoder import Autoencoder
+    from telemetry.gradient_flow import passes_gradient
+
+    with explained(f"rounding={cfg.choices.rounding}"):
+        rounding = hydra.utils.instantiate(cfg.rounding)
+        if not passes_gradient(rounding):
+            log.warning("rounding=%s lets no gradient through: only the decoder trains", cfg.choices.rounding)
+    with explained(f"data={cfg.choices.data}"):
+        splits = hydra.utils.instantiate(cfg.data)
+        if cfg.batch_size > splits.train.cardinality():
+            raise ValueError(
+                f"has {splits.train.cardinality()} training examples, fewer than batch_size={cfg.batch_size}"
+            )
+    with explained(f"model={cfg.choices.model}"):
+        latent = hydra.utils.instantiate(cfg.latent)
+        encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.element_spec.shape, latent.units)
+    return splits, Autoencoder(encoder, latent, rounding, decoder)
+
+
+def fit(run: RunDirectory, autoencoder: "Autoencoder", splits: "Splits") -> dict[str, Any]:
+    """Trains from the run's checkpoint, or from the start, to the last epoch; then tests.
+
+    Args:
+        run: claimed.
+        autoencoder: freshly built.
+        splits: its examples.
+
+    Returns:
+        The content of `result.json`, which is written last.
+    """
+    from data.pipeline import evaluation_batches, training_batches
+    from telemetry import results
+    from telemetry.callbacks import Checkpoint, Metrics, Progress
+    from telemetry.tensorboard import TensorBoard
+
+    config = run.config
+    batch_size, epochs = config["batch_size"], config["epochs"]
+    steps = int(splits.train.cardinality()) // batch_size
+    trainer = make_trainer(autoencoder, config, steps * epochs)
+    checkpoint = Checkpoint(run.path, trainer)
+    done = int(checkpoint.epoch)
+    metrics = Metrics(run.path / "metrics.csv", done)
+    progress = Progress(epochs, steps, batch_size)
+    log.info("%s %s", f"going on after epoch {done} with" if done else "training", run.path)
+    trainer.fit(
+        training_batches(splits.train, batch_size, config["seed"], done, epochs),
+        validation_data=evaluation_batches(splits.validation, batch_size),
+        initial_epoch=done,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        callbacks=[metrics, TensorBoard(run.path, config, trainer, splits.validation), checkpoint, progress],
+        shuffle=False,
+        verbose=0,
+    )
+    autoencoder.save_weights(run.path / "last.weights.h5")
+    result = {**checkpoint.result(), **progress.result(), **results.describe(trainer, config)}
+    if metrics.diverged:
+        result |= {"status": "diverged", "reason": metrics.reason, "val_loss": math.inf}
+    else:
+        autoencoder.load_weights(run.path / "best.weights.h5")
+        result = {"status": "finished", **results.measure(trainer, splits), **result}
+        results.save_reconstructions(run.path, trainer, splits.test)
+        log.info(results.summary(run.path, result))
+    run.write_result(result)
+    return result
+
+
+def evaluate(cfg: DictConfig, run: RunDirectory) -> dict[str, Any]:
+    """Measures the best weights of a stored run once more; writes nothing."""
+    weights = run.path / "best.weights.h5"
+    if not weights.exists():
+        raise ConfigError(f"{run.path} holds no trained weights: run the same command without evaluate=true first")
+    splits, autoencoder = build(cfg)
+    from telemetry import results
+
+    autoencoder.load_weights(weights)
+    measured = results.measure(make_trainer(autoencoder, run.config, steps=1), splits)
+    log.info("\n".join(f"{key:18}{value:.5f}" for key, value in measured.items()))
+    return measured
+
+
+def make_trainer(autoencoder: "Autoencoder", config: dict[str, Any], steps: int) -> "Trainer":
+    """The autoencoder with its optimizer, whose learning rate falls along a cosine to 0 within `steps`."""
+    import keras
+
+    from models.autoencoder import Trainer
+
+    trainer = Trainer(autoencoder, config["batch_size"])
+    schedule = keras.optimizers.schedules.CosineDecay(config["optimizer"]["learning_rate"], steps)
+    optimizer = hydra.utils.instantiate(config["optimizer"], learning_rate=schedule)
+    optimizer.build(autoencoder.trainable_variables)
+    trainer.compile(optimizer=optimizer, jit_compile=config["jit_compile"])
+    return trainer
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()
