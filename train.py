@@ -74,7 +74,9 @@ def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
     """
     from telemetry import session
 
-    session.start(cfg.seed, cfg.threads)
+    session.start(cfg.threads)
+    import keras
+
     from models.autoencoder import Autoencoder
     from telemetry.gradient_flow import passes_gradient
 
@@ -88,6 +90,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
             raise ValueError(
                 f"has {splits.train.cardinality()} training examples, fewer than batch_size={cfg.batch_size}"
             )
+    keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
     with explained(f"model={cfg.choices.model}"):
         latent = hydra.utils.instantiate(cfg.latent)
         encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.element_spec.shape, latent.units)

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from conf.checks import ConfigError
 
 
-def start(seed: int, threads: int | None) -> None:
-    """Imports TensorFlow and makes what follows reproducible: op determinism, and the seed of the weights.
+def start(threads: int | None) -> None:
+    """Imports TensorFlow and makes its operations deterministic.
 
     Args:
-        seed: of Python's, NumPy's and TensorFlow's generators.
         threads: for operations; None leaves the choice to TensorFlow (one per core).
 
     Raises:
@@ -31,7 +30,6 @@ def start(seed: int, threads: int | None) -> None:
     except RuntimeError:
         raise ConfigError(f"threads={threads}: TensorFlow runs already, with another number of threads") from None
     keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 

@@ -190,6 +190,13 @@ def test_same_seed_same_numbers_another_seed_others(train_small, tmp_path):
     assert columns(tmp_path / "a")["val_loss"] != columns(tmp_path / "c")["val_loss"]
 
 
+def test_preparing_the_data_does_not_change_the_numbers(train_small, tmp_path):
+    (tmp_path / "fresh").mkdir()
+    train_small(f"data.data_dir={tmp_path / 'fresh'}", output="a")
+    train_small(f"data.data_dir={tmp_path / 'fresh'}", output="b")
+    assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
+
+
 def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, interrupt_after):
     train_small("epochs=4", output="undisturbed")
     disarm = interrupt_after(2)
