@@ -77,6 +77,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
     session.start(cfg.threads)
     import keras
 
+    from data.pipeline import in_memory
     from models.autoencoder import Autoencoder
     from telemetry.gradient_flow import passes_gradient
 
@@ -85,15 +86,13 @@ def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
         if not passes_gradient(rounding):
             log.warning("rounding=%s lets no gradient through: only the decoder trains", cfg.choices.rounding)
     with explained(f"data={cfg.choices.data}"):
-        splits = hydra.utils.instantiate(cfg.data)
-        if cfg.batch_size > splits.train.cardinality():
-            raise ValueError(
-                f"has {splits.train.cardinality()} training examples, fewer than batch_size={cfg.batch_size}"
-            )
+        splits = in_memory(hydra.utils.instantiate(cfg.data))
+        if cfg.batch_size > len(splits.train):
+            raise ValueError(f"has {len(splits.train)} training examples, fewer than batch_size={cfg.batch_size}")
     keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
     with explained(f"model={cfg.choices.model}"):
         latent = hydra.utils.instantiate(cfg.latent)
-        encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.element_spec.shape, latent.units)
+        encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.shape[1:], latent.units)
     return splits, Autoencoder(encoder, latent, rounding, decoder)
 
 
@@ -115,7 +114,7 @@ def fit(run: RunDirectory, autoencoder: "Autoencoder", splits: "Splits") -> dict
 
     config = run.config
     batch_size, epochs = config["batch_size"], config["epochs"]
-    steps = int(splits.train.cardinality()) // batch_size
+    steps = len(splits.train) // batch_size
     trainer = make_trainer(autoencoder, config, steps * epochs)
     checkpoint = Checkpoint(run.path, trainer)
     done = int(checkpoint.epoch)
@@ -168,6 +167,7 @@ def make_trainer(autoencoder: "Autoencoder", config: dict[str, Any], steps: int)
     trainer = Trainer(autoencoder, config["batch_size"])
     schedule = keras.optimizers.schedules.CosineDecay(config["optimizer"]["learning_rate"], steps)
     optimizer = hydra.utils.instantiate(config["optimizer"], learning_rate=schedule)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # or every unit drifts to u = 1/2
     optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=config["jit_compile"])
     return trainer

@@ -55,8 +55,9 @@ def load(path: str | None, image_size: Sequence[int]) -> Splits:
 
 def _image_files(folder: Path) -> list[Path]:
     """PNG and JPEG files, relative to the folder."""
-    found = [file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]
-    visible = [file for file in found if not any(part.startswith(".") for part in file.parts)]
+    candidates = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    relative = [file.relative_to(folder) for file in candidates]
+    visible = [file for file in relative if not any(part.startswith(".") for part in file.parts)]
     if len(visible) < 3:
         raise DataError(
             f"data.path={folder} holds {len(visible)} PNG or JPEG files, subfolders included: "
@@ -77,8 +78,7 @@ def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:
         lambda file: _decode(tf.io.read_file(file), size), num_parallel_calls=os.cpu_count()
     )
     try:
-        with tf.device("/cpu:0"):
-            return dataset.batch(len(files)).get_single_element()
+        return dataset.batch(len(files)).get_single_element()
     except tf.errors.OpError as error:
         raise DataError(_broken(files, size)) from error
 

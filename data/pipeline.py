@@ -1,10 +1,10 @@
 """From a data set to batches: read once into memory, then every epoch a permutation of (seed, epoch) alone.
 
-splits = hydra.utils.instantiate(cfg.data)
+splits = in_memory(hydra.utils.instantiate(cfg.data))
 batches = training_batches(splits.train, batch_size=128, seed=0, first_epoch=0, epochs=20)
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -13,20 +13,30 @@ class DataError(ValueError):
     """A data set that cannot be had as asked: the message says what is wrong and what to do, in a few lines."""
 
 
-class Splits(NamedTuple):
-    """Three disjoint data sets of single examples `x`, in a fixed order and of known cardinality.
+T = TypeVar("T", tf.data.Dataset, tf.Tensor)
 
-    Images are float32 `[height, width, 1]` in [0, 1].
+
+class Splits(NamedTuple, Generic[T]):
+    """Three disjoint sets of examples `x`, in a fixed order: images are float32 `[height, width, 1]` in [0, 1].
+
+    Loaders give data sets of single examples, of known cardinality; `in_memory` makes tensors `[examples, ...]`.
     """
 
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
+    train: T
+    validation: T
+    test: T
 
 
-def training_batches(
-    dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int, epochs: int
-) -> tf.data.Dataset:
+def in_memory(splits: Splits[tf.data.Dataset]) -> Splits[tf.Tensor]:
+    """Reads all examples, once, as they are (float32: a gather then needs no cast).
+
+    Raises:
+        DataError: a part is empty or cannot be read.
+    """
+    return Splits(*(_read(name, part) for name, part in zip(Splits._fields, splits, strict=True)))
+
+
+def training_batches(examples: tf.Tensor, batch_size: int, seed: int, first_epoch: int, epochs: int) -> tf.data.Dataset:
     """Shuffled batches of the epochs `first_epoch` to `epochs - 1`, one after the other.
 
     The order within an epoch depends on `(seed, epoch)` only, so a run resumed at `first_epoch` sees the batches that
@@ -34,7 +44,7 @@ def training_batches(
     shape; the examples left over are others in every epoch.
 
     Args:
-        dataset: single examples `[...]`, read once into memory as they are (float32: a gather then needs no cast).
+        examples: `[examples, ...]`.
         batch_size: from 1 to the number of examples.
         seed: any 64-bit integer.
         first_epoch: 0 for a new run, the number of finished epochs for a resumed one.
@@ -44,15 +54,11 @@ def training_batches(
         A data set of batches `[batch_size, ...]`.
 
     Raises:
-        DataError: no whole batch can be made, or the data set cannot be read.
+        DataError: not one whole batch can be made.
     """
-    examples = _in_memory(dataset)
     count = int(examples.shape[0])
     if not 1 <= batch_size <= count:
-        raise DataError(
-            f"batch_size={batch_size} must be from 1 to {count}, the number of training examples: "
-            f"give a smaller batch_size or more data"
-        )
+        raise DataError(f"batch_size={batch_size} must be from 1 to {count}, the number of training examples")
     steps = count // batch_size
 
     def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -65,22 +71,16 @@ def training_batches(
     return _steady(batches.prefetch(2))
 
 
-def evaluation_batches(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """All examples in their order, from memory; the last batch may be smaller.
+def evaluation_batches(examples: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+    """All examples in their order; the last batch may be smaller.
 
     Args:
-        dataset: single examples `[...]`, read once into memory.
+        examples: `[examples, ...]`.
         batch_size: 1 or more.
 
     Returns:
         A data set of batches `[batch, ...]`, `batch <= batch_size`.
-
-    Raises:
-        DataError: `batch_size` is below 1, or the data set cannot be read.
     """
-    if batch_size < 1:
-        raise DataError(f"batch_size={batch_size} must be 1 or more")
-    examples = _in_memory(dataset)
     starts = tf.data.Dataset.range(0, examples.shape[0], batch_size)
     return _steady(starts.map(lambda start: examples[start : start + batch_size]).prefetch(2))
 
@@ -91,18 +91,16 @@ def _permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_shuffle(tf.range(count), pair, alg="philox")
 
 
-def _in_memory(dataset: tf.data.Dataset) -> tf.Tensor:
-    """All examples, `[examples, ...]`, on the CPU even where there is a GPU: tf.data gathers there."""
+def _read(name: str, dataset: tf.data.Dataset) -> tf.Tensor:
     count = int(dataset.cardinality())
     if count < 1:
-        raise DataError("the data set has no examples")
+        raise DataError(f"the {name} set has no examples")
     try:
-        with tf.device("/cpu:0"):
-            return dataset.batch(count).get_single_element()
+        return dataset.batch(count).get_single_element()
     except tf.errors.OpError as error:
-        reason = error.message.splitlines()[0]
         raise DataError(
-            f"the data set cannot be read: {reason}\nIf its prepared copy is damaged, delete it and start again."
+            f"the {name} set cannot be read ({error.message.splitlines()[0]}): "
+            "if its prepared copy is damaged, delete it and start again"
         ) from error
 
 

@@ -47,9 +47,9 @@ def describe(trainer: Trainer, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save_reconstructions(path: Path, trainer: Trainer, test: tf.data.Dataset) -> None:
+def save_reconstructions(path: Path, trainer: Trainer, test: tf.Tensor) -> None:
     """Stores the first test examples `x`, their `x_hat` and their integer `code`, as arrays and as a picture."""
-    x = tf.stack(list(test.take(EXAMPLES)))
+    x = test[:EXAMPLES]
     code = tf.round(trainer.autoencoder.encode(x))
     x_hat = trainer.autoencoder.decode(code).numpy()
     np.savez_compressed(path / "reconstructions.npz", x=x, x_hat=x_hat, code=tf.cast(code, tf.int32))

@@ -46,13 +46,13 @@ class TensorBoard(keras.callbacks.Callback):
         path: the run directory.
         config: the run's configuration.
         trainer: whose gradient flow keeps the last step's tensors.
-        validation: whose first examples `[height, width, 1]` are pictured.
+        validation: examples `[n, height, width, 1]`; the first ones are pictured.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], trainer: Trainer, validation: tf.data.Dataset) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], trainer: Trainer, validation: tf.Tensor) -> None:
         super().__init__()
         self.trainer = trainer
-        self.x = tf.stack(list(validation.take(EXAMPLES)))
+        self.x = validation[:EXAMPLES]
         self.epochs = config["epochs"]
         self.train = tf.summary.create_file_writer(str(path / "train"))
         self.validation = tf.summary.create_file_writer(str(path / "validation"))

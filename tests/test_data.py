@@ -108,6 +108,7 @@ def pngs(tmp_path_factory):
         Image.fromarray(image).save(file)
     (folder / "notes.txt").write_text("not an image")
     (folder / ".hidden.png").write_text("not an image either")
+    (folder / "folder.png").mkdir()
     return str(folder)
 
 
@@ -252,13 +253,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_truncated_prepared_copy_is_named(tmp_path, few_rows):
-    from data.pipeline import DataError, training_batches
+    from data.pipeline import DataError, in_memory
 
     splits = load("mnist_5k", data_dir=str(tmp_path))
     (file,) = tmp_path.rglob("*train.tfrecord*")
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(DataError, match=r"cannot be read(.|\n)*delete it"):
-        training_batches(splits.train, 8, 0, 0, 1)
+        in_memory(splits)
 
 
 # TFDS sets
@@ -498,9 +499,7 @@ def test_folder_mistakes(tmp_path):
 
 def numbers(count):
     """Examples that are their own index."""
-    import tensorflow as tf
-
-    return tf.data.Dataset.range(count).map(lambda i: tf.cast(i, tf.float32)[None])
+    return np.arange(count, dtype="float32")[:, None]
 
 
 def epochs_of(count=50, batch_size=8, seed=3, first_epoch=0, epochs=4):
@@ -541,12 +540,12 @@ def test_epochs_are_unlike_each_other():
 
 
 def test_training_batches_are_whole_images(sets):
-    from data.pipeline import training_batches
+    from data.pipeline import in_memory, training_batches
 
-    validation = load("mnist_5k", data_dir=sets).validation
-    batches = training_batches(validation, 250, 0, 0, 1)
+    splits = load("mnist_5k", data_dir=sets)
+    batches = training_batches(in_memory(splits).validation, 250, 0, 0, 1)
     x = np.concatenate(list(batches.as_numpy_iterator()))
-    assert sorted(x.tolist()) == sorted(array(validation).tolist())
+    assert sorted(x.tolist()) == sorted(array(splits.validation).tolist())
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 50, 64])
@@ -561,24 +560,25 @@ def test_evaluation_keeps_order_and_remainder(batch_size):
         np.testing.assert_array_equal(np.concatenate(seen)[:, 0], range(50))
 
 
-def test_data_is_read_once():
+def test_memory_holds_every_part_in_order():
     import tensorflow as tf
 
-    from data.pipeline import evaluation_batches, training_batches
+    from data.pipeline import Splits, in_memory
 
-    reads = []
+    parts = [np.random.default_rng(n).uniform(size=(n, 2, 1)).astype("float32") for n in (5, 1, 3)]
+    read = in_memory(Splits(*map(tf.data.Dataset.from_tensor_slices, parts)))
+    for part, expected in zip(read, parts, strict=True):
+        np.testing.assert_array_equal(part, expected)
 
-    def read(index):
-        reads.append(int(index))
-        return np.float32(index)
 
-    dataset = tf.data.Dataset.range(10).map(lambda i: tf.ensure_shape(tf.numpy_function(read, [i], tf.float32), []))
-    for batches_of in (lambda: training_batches(dataset, 5, 0, 0, 3), lambda: evaluation_batches(dataset, 5)):
-        batches = batches_of()
-        for _ in range(2):
-            list(batches)
-        assert sorted(reads) == list(range(10))
-        reads.clear()
+def test_an_empty_part_is_named():
+    import tensorflow as tf
+
+    from data.pipeline import DataError, Splits, in_memory
+
+    full, empty = tf.data.Dataset.range(3), tf.data.Dataset.range(0)
+    with pytest.raises(DataError, match="the validation set has no examples"):
+        in_memory(Splits(full, empty, full))
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 51])

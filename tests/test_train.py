@@ -127,7 +127,7 @@ def test_test_loss_is_that_of_integer_codes(finished):
     path, result = finished
     splits, autoencoder = build(OmegaConf.load(path / "config.yaml"))
     autoencoder.load_weights(path / "best.weights.h5")
-    x = np.stack(list(splits.test.as_numpy_iterator()))
+    x = splits.test.numpy()
     code = np.round(np.asarray(autoencoder.encode(x)))
     assert set(np.unique(code)) == {0, 1}
     x_hat = np.asarray(autoencoder.decoder(2 * code - 1), "float64")
