@@ -60,7 +60,7 @@ class TensorBoard(keras.callbacks.Callback):
             tf.summary.text("config", "```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False) + "```")
         with self.validation.as_default(step=0):
             hp.hparams_config(HPARAMS, METRICS)
-            hp.hparams(hparams(config))
+            hp.hparams(hparams(config), trial_id=str(path))  # by default, runs of equal values would share one row
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Writes the epoch's scalars, and now and then pictures and histograms."""

@@ -499,7 +499,9 @@ def test_folder_mistakes(tmp_path):
 
 def numbers(count):
     """Examples that are their own index."""
-    return np.arange(count, dtype="float32")[:, None]
+    import tensorflow as tf
+
+    return tf.range(count, dtype=tf.float32)[:, None]
 
 
 def epochs_of(count=50, batch_size=8, seed=3, first_epoch=0, epochs=4):
