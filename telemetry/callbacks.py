@@ -120,6 +120,7 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
         super().__init__()
+        self.async_safe = True  # or Keras waits for the values of each step
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.speeds: list[float] = []
         self.bar: tqdm | None = None
@@ -130,6 +131,11 @@ class Progress(keras.callbacks.Callback):
             total, done = self.epochs * self.steps, epoch * self.steps
             self.bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
         self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        """Moves the bar on."""
+        if self.bar is not None:
+            self.bar.update()
 
     def on_test_begin(self, logs: object = None) -> None:
         """Takes the speed of the epoch's training, which validation ends."""
@@ -144,7 +150,6 @@ class Progress(keras.callbacks.Callback):
             log.info("%s  %s", line, f"{self.examples_per_second():,.0f} examples/s")
         else:
             log.debug(line)  # for train.log: the console listens to information only
-            self.bar.update(self.steps)
             self.bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs}  val_loss {logs['val_loss']:.5f}")
 
     def on_train_end(self, logs: object = None) -> None:
