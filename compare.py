@@ -29,7 +29,6 @@ COLUMNS = [
     ("soft val loss", "val_soft_loss", "{:.4f}"),
     ("bits", "bits_per_example", "{:.1f}"),
     ("code usage", "code_usage", "{:.3f}"),
-    ("seconds", "seconds", "{:.0f}"),
 ]
 
 

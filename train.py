@@ -74,7 +74,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
     """
     from telemetry import session
 
-    session.start(cfg.threads)
+    session.start(cfg.threads, cfg.jit_compile)
     import keras
 
     from data.pipeline import in_memory

@@ -95,4 +95,4 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> str:
 def _hint(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}choose from {', '.join(known)}"
+    return f"{meant}choose from {', '.join(known) or 'none'}"

@@ -83,5 +83,6 @@ class CodeCounts(keras.metrics.Metric):
     def _codes_that_exist(self, seen: tf.Tensor) -> tf.Tensor:
         if self.levels:
             return tf.constant(float(self.levels))
-        anywhere = tf.where(tf.reduce_any(seen > 0, axis=0))
-        return tf.cast(tf.reduce_max(anywhere) - tf.reduce_min(anywhere) + 1, tf.float32)
+        anywhere = tf.reduce_max(seen, axis=0)
+        below, above = tf.argmax(anywhere), tf.argmax(tf.reverse(anywhere, [0]))
+        return tf.cast(tf.size(anywhere, tf.int64) - below - above, tf.float32)

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from conf.checks import ConfigError
 
 
-def start(threads: int | None) -> None:
+def start(threads: int | None, jit_compile: bool) -> None:
     """Imports TensorFlow and makes its operations deterministic.
 
     Args:
+        jit_compile: whether XLA will compile the steps; Keras refuses that together with op determinism.
         threads: for operations; None leaves the choice to TensorFlow (one per core).
 
     Raises:
@@ -30,7 +31,8 @@ def start(threads: int | None) -> None:
     except RuntimeError:
         raise ConfigError(f"threads={threads}: TensorFlow runs already, with another number of threads") from None
     keras.backend.clear_session()
-    tf.config.experimental.enable_op_determinism()
+    if not jit_compile:
+        tf.config.experimental.enable_op_determinism()
 
 
 @contextlib.contextmanager

@@ -278,6 +278,19 @@ def test_evaluation_without_a_run_says_so(train_small):
         train_small("evaluate=true")
 
 
+@pytest.mark.parametrize("latent", ["latent=binary", "latent=integer latent.levels=null"])
+def test_xla_gives_the_same_losses_to_rounding(tmp_path, data_dir, latent):
+    words = [*latent.split(), "rounding=fourier", "epochs=2", "batch_size=500", "model.widths=[32]"]
+    for name, jit_compile in (("plain", "false"), ("xla", "true")):
+        extra = [f"jit_compile={jit_compile}", f"output_dir={name}", f"data.data_dir={data_dir}"]
+        result = command(*words, *extra, PWD=str(tmp_path))
+        assert (result.returncode, result.stderr) == (0, "")
+    plain, xla = columns(tmp_path / "plain"), columns(tmp_path / "xla")
+    assert plain["loss"] != xla["loss"]
+    for key in ("loss", "val_loss", "val_bits", "val_code_usage", "gradient_norm/u"):
+        np.testing.assert_allclose(plain[key], xla[key], rtol=1e-2)
+
+
 # What goes wrong
 
 
