@@ -52,8 +52,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     config = check(cfg)
     run = RunDirectory(config)
+    run.refuse_other_files()
     if config["resume"] or config["evaluate"]:
-        run.refuse_foreign()
+        run.refuse_other_run()
     if config["evaluate"]:
         return evaluate(cfg, run)
     if config["resume"] and (result := run.finished()):

@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,39 +37,52 @@ class RunDirectory:
         self.path = Path(config["output_dir"] or default_path(config))
 
     def finished(self) -> dict[str, Any] | None:
-        """The stored `result.json` of a run that ended well after as many epochs as the configuration asks for."""
+        """The stored `result.json`, if the run has ended well after all its epochs."""
         path = self.path / "result.json"
-        result = json.loads(path.read_text()) if path.exists() else None
-        return (
-            result if result and result["status"] == "finished" and result["epochs"] >= self.config["epochs"] else None
-        )
+        result = json.loads(path.read_text()) if path.exists() else {}
+        return result if result.get("status") == "finished" and result["epochs"] >= self.config["epochs"] else None
 
-    def refuse_foreign(self) -> None:
-        """Makes sure that the folder is free, or holds a run of this configuration.
+    def refuse_other_files(self) -> None:
+        """Makes sure that the folder is free, or holds a run.
 
         Raises:
-            ConfigError: it holds something else; the message names the keys that differ.
+            ConfigError: it holds something else.
         """
-        stored_path = self.path / "config.yaml"
-        if not stored_path.exists():
-            if self.path.is_file() or (self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir())):
-                raise ConfigError(f"output_dir={self.path} exists and is not a run of ours: choose another output_dir")
-            return
-        stored, ours = _flat(yaml.safe_load(stored_path.read_text())), _flat(self.config)
-        keys = sorted(k for k in stored.keys() | ours.keys() if k.split(".")[0] not in INCIDENTAL)
-        differing = [f"{k} ({stored.get(k)} there, {ours.get(k)} here)" for k in keys if stored.get(k) != ours.get(k)]
+        ours = (self.path / "config.yaml").exists() or not self.path.exists()
+        if not ours and (not self.path.is_dir() or any(item.name != ".lock" for item in self.path.iterdir())):
+            raise ConfigError(f"output_dir={self.path} exists and is not a run of ours: choose another output_dir")
+
+    def refuse_other_run(self) -> None:
+        """Makes sure that a run in the folder is this one, with as many epochs or fewer.
+
+        Raises:
+            ConfigError: it is another; the message names the keys that differ.
+        """
+        path = self.path / "config.yaml"
+        stored = _flat(yaml.safe_load(path.read_text()) if path.exists() else self.config)
+        ours = _flat(self.config)
+        keys = [key for key in {**ours, **stored} if key.split(".")[0] not in INCIDENTAL]
+        differing = [key for key in keys if stored.get(key) != ours.get(key)]
+        if stored["epochs"] > ours["epochs"]:  # its learning rate fell more slowly: another run; more go on with it
+            differing.append("epochs")
         if differing:
+            shown = ", ".join(f"{key} ({stored.get(key)} there, {ours.get(key)} here)" for key in differing)
             raise ConfigError(
-                f"{self.path} holds a run of another configuration, which differs in {', '.join(differing)}: "
+                f"{self.path} holds a run of another configuration, which differs in {shown}: "
                 "choose another output_dir, or resume=false to move that run aside"
             )
 
     def move_aside(self) -> None:
-        """Renames what is there to `<name>~1` (or `~2`, ...), so that the run can start over."""
+        """Renames what is there to `<name>~1` (or `~2`, ...), so that the run can start over.
+
+        Raises:
+            ConfigError: another process is writing it.
+        """
         if not self.path.exists():
             return
         aside = next(p for n in range(1, 10_000) if not (p := self.path.with_name(f"{self.path.name}~{n}")).exists())
-        self.path.rename(aside)
+        with self._lock():
+            self.path.rename(aside)
         log.info("moved the run that was there to %s", aside)
 
     @contextmanager
@@ -81,13 +94,9 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", blocking=False)
-            lock.acquire()
-        except Timeout:
-            raise ConfigError(f"{self.path} is being written by another process: wait for it to end") from None
         except OSError as error:
             raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
-        with lock, _log_file(self.path / "train.log"):
+        with self._lock(), _log_file(self.path / "train.log"):
             write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
             try:
                 yield
@@ -95,6 +104,14 @@ class RunDirectory:
                 log.debug("the run failed", exc_info=True)  # for train.log: the console gets the error itself
                 self.write_result({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
                 raise
+
+    def _lock(self) -> AbstractContextManager[Any]:
+        try:
+            return FileLock(self.path / ".lock").acquire(blocking=False)
+        except Timeout:
+            raise ConfigError(f"{self.path} is being written by another process: wait for it to end") from None
+        except OSError as error:
+            raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Stores `result.json`; numbers that JSON has no word for become null."""

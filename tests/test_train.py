@@ -238,14 +238,18 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(train_small,
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=r"differs in latent.units \(8 there, 9 here\), seed \(0 there, 1 here\)"):
         train_small("seed=1", "latent.units=9")
+    with pytest.raises(ConfigError, match=r"differs in epochs \(2 there, 1 here\)"):
+        train_small("epochs=1")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_of_something_else_is_refused(train_small, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="is not a run of ours"):
-        train_small()
+    for resume in ("true", "false"):
+        with pytest.raises(ConfigError, match="is not a run of ours"):
+            train_small(f"resume={resume}")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_starting_over_moves_the_old_run_aside(train_small, tmp_path):
@@ -260,9 +264,11 @@ def test_a_run_that_another_process_writes_is_left_alone(train_small, tmp_path):
     from filelock import FileLock
 
     (tmp_path / "run").mkdir()
-    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(ConfigError, match="another process"):
-        train_small()
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    with FileLock(tmp_path / "run" / ".lock"):
+        for resume in ("true", "false"):
+            with pytest.raises(ConfigError, match="another process"):
+                train_small(f"resume={resume}")
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", ".lock"]
 
 
 def test_evaluation_of_a_stored_run_repeats_its_numbers_and_writes_nothing(train_small, tmp_path):
