@@ -19,8 +19,12 @@ from omegaconf import DictConfig
 from conf import GROUPS
 from conf.checks import ConfigError
 from conf.errors import one_sentence
+from telemetry.run import INCIDENTAL, settings
 
 log = logging.getLogger("compare")
+
+# What differs here makes two runs no others; the number of epochs does.
+HOW = [key for key in INCIDENTAL if key != "epochs"]
 
 # Title, key of result.json, format.
 COLUMNS = [
@@ -41,7 +45,7 @@ def main(cfg: DictConfig) -> None:
         runs = read_runs(Path(cfg.runs), {group: name for group, name in cfg.where.items() if name is not None})
         output = Path(cfg.output)
         output.mkdir(parents=True, exist_ok=True)
-        panels = [group for group in GROUPS if group != cfg.by]
+        panels = [group for group in [*GROUPS, "settings"] if group != cfg.by]
         text = table(runs, [*panels, cfg.by])
         (output / "table.md").write_text(text)
         draw(runs, panels, cfg.by, cfg.metric, output / "learning_curves.png")
@@ -49,7 +53,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def read_runs(folder: Path, where: dict[str, str]) -> pd.DataFrame:
-    """One row for each finished run below a folder: its choices, its results, and its `path`.
+    """One row for each finished run below a folder: its choices, other `settings`, its results, and its `path`.
 
     Runs that did not finish, and broken ones, are named in the log and left out; so are those moved aside.
 
@@ -62,7 +66,8 @@ def read_runs(folder: Path, where: dict[str, str]) -> pd.DataFrame:
             continue
         try:
             result = json.loads(path.read_text())
-            row = {**result["config"]["choices"], "seed": result["config"]["seed"], **result, "path": path.parent}
+            config = result["config"]
+            row = {**config["choices"], "settings": settings(config, HOW), **result, "path": path.parent}
         except (OSError, ValueError, LookupError, TypeError) as error:
             log.warning("left out: %s is not a whole result (%s: %s)", path, type(error).__name__, error)
             continue
@@ -79,13 +84,13 @@ def read_runs(folder: Path, where: dict[str, str]) -> pd.DataFrame:
 
 def table(runs: pd.DataFrame, by: list[str]) -> str:
     """Markdown: a row for each combination, mean and sample standard deviation over its runs, best test loss first."""
-    varying = [group for group in by if runs[group].nunique() > 1] or by[-1:]
+    varying = [*(key for key in by[:-1] if runs[key].nunique() > 1), by[-1]]
     stats = runs.groupby(varying)[[key for _, key, _ in COLUMNS]].agg(["mean", "std", "count"])
     stats = stats.sort_values([*varying[:-1], ("test_loss", "mean")])
     lines = [[*varying, "runs", *(title for title, _, _ in COLUMNS)], ["---"] * (len(varying) + 1 + len(COLUMNS))]
     for names, row in zip(stats.index.to_frame().values, stats.to_dict("records"), strict=True):
         cells = [_mean_and_spread(row[key, "mean"], row[key, "std"], form) for _, key, form in COLUMNS]
-        lines.append([*(f"`{name}`" for name in names), str(row["test_loss", "count"]), *cells])
+        lines.append([*(f"`{name}`" if name else "" for name in names), str(row["test_loss", "count"]), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -110,7 +115,9 @@ def draw(runs: pd.DataFrame, panels: list[str], by: str, metric: str, path: Path
             axis.plot(mean.index, mean, color=colour, linestyle=("-", "--", ":")[number % 3], label=name)
             axis.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
         axis.set(
-            title=", ".join(map(str, title)), xlabel="epoch", yscale="log" if metric.endswith("loss") else "linear"
+            title=", ".join(filter(None, map(str, title))),
+            xlabel="epoch",
+            yscale="log" if metric.endswith("loss") else "linear",
         )
         axis.yaxis.set_major_formatter("{x:.3g}")
         axis.yaxis.set_minor_formatter("{x:.3g}")

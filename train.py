@@ -22,8 +22,10 @@ from conf.errors import RunFailed, explained, one_sentence
 from telemetry.run import RunDirectory
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
+    from keras.optimizers import Optimizer
+
     from data.pipeline import Splits
-    from models.autoencoder import Autoencoder, Trainer
+    from models.autoencoder import Trainer
 
 log = logging.getLogger("train")
 
@@ -33,7 +35,7 @@ def main(cfg: DictConfig) -> float:
     """One run; returns the hard validation loss, for sweepers."""
     with one_sentence():
         result = train(cfg)
-        if result["status"] != "finished" and HydraConfig.get().mode == RunMode.RUN:
+        if result.get("reason") and HydraConfig.get().mode == RunMode.RUN:
             raise RunFailed(result["reason"])
     return math.inf if result["val_loss"] is None else result["val_loss"]
 
@@ -60,18 +62,18 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if config["resume"] and (result := run.finished()):
         log.info("%s is finished: hard test loss %.5f", run.path, result["test_loss"])
         return result
-    splits, autoencoder = build(cfg)
+    splits, trainer = build(cfg)
     if not config["resume"]:
         run.move_aside()
     with run.claim():
-        return fit(run, autoencoder, splits)
+        return fit(run, trainer, splits)
 
 
-def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
-    """The data and the untrained autoencoder of a configuration.
+def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
+    """The data in memory, and an untrained autoencoder with its optimizer.
 
     Raises:
-        ConfigError: a strategy, the data or the model refuses its settings.
+        ConfigError: a strategy, the data, the model or the optimizer refuses its settings.
     """
     from telemetry import session
 
@@ -79,70 +81,75 @@ def build(cfg: DictConfig) -> "tuple[Splits, Autoencoder]":
     import keras
 
     from data.pipeline import in_memory
-    from models.autoencoder import Autoencoder
+    from models.autoencoder import Autoencoder, Trainer
     from telemetry.gradient_flow import passes_gradient
 
     with explained(f"rounding={cfg.choices.rounding}"):
         rounding = hydra.utils.instantiate(cfg.rounding)
         if not passes_gradient(rounding):
-            log.warning("rounding=%s lets no gradient through: only the decoder trains", cfg.choices.rounding)
+            log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
     with explained(f"data={cfg.choices.data}"):
         splits = in_memory(hydra.utils.instantiate(cfg.data))
-        if cfg.batch_size > len(splits.train):
-            raise ValueError(f"has {len(splits.train)} training examples, fewer than batch_size={cfg.batch_size}")
+        if (count := len(splits.train)) < cfg.batch_size:
+            raise ValueError(f"has {count} training examples: batch_size must be {count} or less, got {cfg.batch_size}")
     keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
-    with explained(f"model={cfg.choices.model}"):
+    with explained(f"latent={cfg.choices.latent}"):
         latent = hydra.utils.instantiate(cfg.latent)
+    with explained(f"model={cfg.choices.model}"):
         encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.shape[1:], latent.units)
-    return splits, Autoencoder(encoder, latent, rounding, decoder)
+    trainer = Trainer(Autoencoder(encoder, latent, rounding, decoder), cfg.batch_size)
+    with explained("optimizer"):
+        optimizer = make_optimizer(cfg.optimizer, cfg.epochs * (count // cfg.batch_size))
+    optimizer.build(trainer.autoencoder.trainable_variables)
+    trainer.compile(optimizer=optimizer, jit_compile=cfg.jit_compile)
+    return splits, trainer
 
 
-def fit(run: RunDirectory, autoencoder: "Autoencoder", splits: "Splits") -> dict[str, Any]:
+def make_optimizer(cfg: DictConfig, steps: int) -> "Optimizer":
+    """A Keras optimizer whose learning rate falls along a cosine to 0 within so many steps."""
+    import keras
+
+    schedule = keras.optimizers.schedules.CosineDecay(cfg.learning_rate, steps)
+    optimizer = hydra.utils.instantiate(cfg, learning_rate=schedule)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # or every unit drifts to u = 1/2
+    return optimizer
+
+
+def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, Any]:
     """Trains from the run's checkpoint, or from the start, to the last epoch; then tests.
 
     Args:
         run: claimed.
-        autoencoder: freshly built.
+        trainer: freshly built.
         splits: its examples.
 
     Returns:
         The content of `result.json`, which is written last.
     """
     from data.pipeline import evaluation_batches, training_batches
-    from telemetry import results
     from telemetry.callbacks import Checkpoint, Metrics, Progress
+    from telemetry.results import conclude
     from telemetry.tensorboard import TensorBoard
 
-    config = run.config
-    batch_size, epochs = config["batch_size"], config["epochs"]
-    steps = len(splits.train) // batch_size
-    trainer = make_trainer(autoencoder, config, steps * epochs)
+    config, batch_size, epochs = run.config, run.config["batch_size"], run.config["epochs"]
     checkpoint = Checkpoint(run.path, trainer)
-    done = int(checkpoint.epoch)
-    metrics = Metrics(run.path / "metrics.csv", done)
-    progress = Progress(epochs, steps, batch_size)
+    done = checkpoint.epochs_done
     log.info("%s %s", f"going on after epoch {done} with" if done else "training", run.path)
+    metrics = Metrics(run.path / "metrics.csv", done)
+    progress = Progress(epochs, len(splits.train) // batch_size, batch_size)
+    board = TensorBoard(run.path, config, trainer, splits.validation, done)
     trainer.fit(
         training_batches(splits.train, batch_size, config["seed"], done, epochs),
         validation_data=evaluation_batches(splits.validation, batch_size),
         initial_epoch=done,
         epochs=epochs,
-        steps_per_epoch=steps,
-        callbacks=[metrics, TensorBoard(run.path, config, trainer, splits.validation), checkpoint, progress],
+        steps_per_epoch=progress.steps,
+        callbacks=[metrics, board, checkpoint, progress],
         shuffle=False,
         verbose=0,
     )
-    autoencoder.save_weights(run.path / "last.weights.h5")
-    result = {**checkpoint.result(), **progress.result(), **results.describe(trainer, config)}
-    if metrics.diverged:
-        result |= {"status": "diverged", "reason": metrics.reason, "val_loss": math.inf}
-    else:
-        autoencoder.load_weights(run.path / "best.weights.h5")
-        result = {"status": "finished", **results.measure(trainer, splits), **result}
-        results.save_reconstructions(run.path, trainer, splits.test)
-        log.info(results.summary(run.path, result))
-    run.write_result(result)
-    return result
+    result = {**checkpoint.result(), **progress.result(), **metrics.result(), "config": config}
+    return conclude(run, trainer, splits, result)
 
 
 def evaluate(cfg: DictConfig, run: RunDirectory) -> dict[str, Any]:
@@ -150,28 +157,13 @@ def evaluate(cfg: DictConfig, run: RunDirectory) -> dict[str, Any]:
     weights = run.path / "best.weights.h5"
     if not weights.exists():
         raise ConfigError(f"{run.path} holds no trained weights: run the same command without evaluate=true first")
-    splits, autoencoder = build(cfg)
-    from telemetry import results
+    splits, trainer = build(cfg)
+    from telemetry.results import measure
 
-    autoencoder.load_weights(weights)
-    measured = results.measure(make_trainer(autoencoder, run.config, steps=1), splits)
+    trainer.autoencoder.load_weights(weights)
+    measured = measure(trainer, splits)
     log.info("\n".join(f"{key:18}{value:.5f}" for key, value in measured.items()))
     return measured
-
-
-def make_trainer(autoencoder: "Autoencoder", config: dict[str, Any], steps: int) -> "Trainer":
-    """The autoencoder with its optimizer, whose learning rate falls along a cosine to 0 within `steps`."""
-    import keras
-
-    from models.autoencoder import Trainer
-
-    trainer = Trainer(autoencoder, config["batch_size"])
-    schedule = keras.optimizers.schedules.CosineDecay(config["optimizer"]["learning_rate"], steps)
-    optimizer = hydra.utils.instantiate(config["optimizer"], learning_rate=schedule)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # or every unit drifts to u = 1/2
-    optimizer.build(autoencoder.trainable_variables)
-    trainer.compile(optimizer=optimizer, jit_compile=config["jit_compile"])
-    return trainer
 
 
 if __name__ == "__main__":

@@ -35,15 +35,15 @@ def _or_null(rule: Rule) -> Rule:
     return Rule(lambda v: v is None or rule.holds(v), f"null or {rule.allowed}")
 
 
-def _list_of(rule: Rule, length: int | None = None) -> Rule:
+def _list_of(rule: Rule) -> Rule:
     def holds(value: Any) -> bool:
-        fits = isinstance(value, list) and len(value) > 0 and length in (None, len(value))
-        return fits and all(rule.holds(item) for item in value)
+        return isinstance(value, list) and len(value) > 0 and all(rule.holds(item) for item in value)
 
-    return Rule(holds, f"a list of {length or 'one or more'}, each {rule.allowed}")
+    return Rule(holds, f"a list of one or more, each {rule.allowed}")
 
 
 POSITIVE = Rule(lambda v: (_is_integer(v) or isinstance(v, float)) and 0 < v < math.inf, "a finite number above 0")
+NOT_NEGATIVE = Rule(lambda v: v == 0 or POSITIVE.holds(v), "a finite number, 0 or more")
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
 TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "", "a text that is not empty")
 FOLDER = Rule(lambda v: isinstance(v, str) and os.path.isdir(os.path.expanduser(v)), "an existing folder")
@@ -53,15 +53,15 @@ RULES = {
     "epochs": _integer(1),
     "batch_size": _integer(1),
     "optimizer.learning_rate": POSITIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
     "output_dir": _or_null(TEXT),
     "resume": FLAG,
     "evaluate": FLAG,
     "threads": _or_null(_integer(1, 1024)),
     "jit_compile": FLAG,
-    "data.name": TEXT,
+    "data.name": _or_null(TEXT),
     "data.data_dir": _or_null(FOLDER),
-    "data.path": FOLDER,
-    "data.image_size": _list_of(_integer(1, 65_536), length=2),
+    "data.path": _or_null(TEXT),
     "model.widths": _list_of(_integer(1)),
     "model.channels": _list_of(_integer(1)),
     "model.width": _integer(1),
@@ -86,7 +86,8 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
     for group in GROUPS:
-        if not isinstance(values.get("choices", {}).get(group), str) or not isinstance(values.get(group), dict):
+        choices = values.get("choices")
+        if not isinstance(choices, dict) or not isinstance(choices.get(group), str) or not values.get(group):
             raise ConfigError(f"{group} needs exactly one member: {', '.join(members(group))}")
     for key, rule in RULES.items():
         _check_key(values, key, rule)
@@ -96,9 +97,11 @@ def check(cfg: DictConfig) -> dict[str, Any]:
 def _check_key(values: dict[str, Any], key: str, rule: Rule) -> None:
     *parents, name = key.split(".")
     for parent in parents:
-        values = values.get(parent, {})
+        if not isinstance(values.get(parent), dict):
+            raise ConfigError(f"{parent} must be a section of keys, got {_shown(values.get(parent))}")
+        values = values[parent]
     if name not in values:
-        if key in ("seed", "epochs", "batch_size"):
+        if not parents:
             raise ConfigError(f"{key} is missing: it must be {rule.allowed}")
         return
     if not rule.holds(values[name]):

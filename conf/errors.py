@@ -39,6 +39,10 @@ def one_sentence() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {sentence(error, sys.argv[1:])}")
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's own, for `rounding=null` and the like
+            raise
+        sys.exit("error: a group (data, model, latent, rounding) takes the name of one of its members")
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
@@ -49,7 +53,7 @@ def explained(choice: str) -> Iterator[None]:
     """Names the choice at fault where a strategy, the data or the model refuses its arguments.
 
     They raise ValueError, or TypeError for an argument that they don't have (`+key=value`), which Hydra wraps
-    when it was the constructor that spoke.
+    when it was the constructor that spoke; ImportError where `_target_` leads nowhere.
 
     Raises:
         ConfigError: in the place of those.
@@ -58,6 +62,8 @@ def explained(choice: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, InstantiationException) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if isinstance(cause, ImportError):
+            raise ConfigError(f"{choice}: {first_line(error).partition(',')[0]}") from error
         if not isinstance(cause, ValueError | TypeError):
             raise
         raise ConfigError(f"{choice}: {cause}") from error
@@ -76,7 +82,7 @@ def sentence(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(str(error.__cause__.full_key), overrides)
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {first_line(error)} (expected key=value)"
+        return f"cannot read {error.override!r} as key=value: put quotes around odd values, as in 'key=\"value\"'"
     if str(error).startswith("Ambiguous value"):
         return f"{first_line(error).split(chr(39))[1]}: to run with each of these values, add -m (a sweep)"
     return " ".join(str(error).split("\n\n")[0].split())

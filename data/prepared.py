@@ -20,7 +20,6 @@ import tensorflow_datasets as tfds
 from data.pipeline import DataError
 
 log = logging.getLogger(__name__)
-logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS reports there every file it opens, and its own deprecations
 
 PROBE_SECONDS = 5.0
 SPLIT_NAMES = ("train", "validation", "test")

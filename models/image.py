@@ -21,7 +21,7 @@ def mlp(shape: Sequence[int], units: int, *, widths: Sequence[int]) -> tuple[ker
     Raises:
         ValueError: `shape` is not that of an image.
     """
-    _check_image(shape, "image_mlp")
+    _check_image(shape)
     encoder = [layers.Flatten(), *(_dense(width) for width in widths), layers.Dense(units)]
     decoder = [
         *(_dense(width) for width in reversed(widths)),
@@ -49,11 +49,11 @@ def conv(shape: Sequence[int], units: int, *, channels: Sequence[int], width: in
     Raises:
         ValueError: `shape` is not that of an image, or can't be halved so often.
     """
-    _check_image(shape, "image_conv")
+    _check_image(shape)
     step = 2 ** len(channels)
     if shape[0] % step or shape[1] % step:
         raise ValueError(
-            f"model=image_conv halves the image {len(channels)} times, so height and width must be multiples "
+            f"halves the image {len(channels)} times, so height and width must be multiples "
             f"of {step}, got {shape[0]} x {shape[1]}: change data.image_size or model.channels"
         )
     bottom = (shape[0] // step, shape[1] // step, channels[-1])
@@ -66,12 +66,9 @@ def conv(shape: Sequence[int], units: int, *, channels: Sequence[int], width: in
     return _sequential("encoder", shape, encoder), _sequential("decoder", [units], decoder)
 
 
-def _check_image(shape: Sequence[int], model: str) -> None:
+def _check_image(shape: Sequence[int]) -> None:
     if len(shape) != 3:
-        raise ValueError(
-            f"model={model} needs images [height, width, 1], but the data gives {list(shape)}: "
-            "choose a model for this kind of data"
-        )
+        raise ValueError(f"needs images [height, width, 1], but the data gives {list(shape)}: choose another model")
 
 
 def _dense(width: int) -> layers.Layer:

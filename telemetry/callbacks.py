@@ -13,12 +13,13 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from conf.checks import ConfigError
 from models.autoencoder import Trainer
 from telemetry.run import MetricsFile
 
 log = logging.getLogger(__name__)
 
-# A checkpoint costs as much as a quarter of a short epoch, so short epochs share one.
+# A checkpoint costs as much as a tenth of a short epoch, so short epochs share one.
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 
@@ -33,24 +34,33 @@ class Metrics(keras.callbacks.Callback):
     def __init__(self, path: Path, epochs_done: int) -> None:
         super().__init__()
         self.file = MetricsFile(path, epochs_done)
-        self.diverged = False
-        self.reason = ""
+        self.diverged_in: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Writes the row; epochs count from 1."""
         self.file.append({"epoch": epoch + 1, **logs})
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
-            self.diverged = True
-            self.reason = f"the loss is no number any more in epoch {epoch + 1}: try a smaller optimizer.learning_rate"
+            self.diverged_in = epoch + 1
             self.model.stop_training = True
+
+    def result(self) -> dict[str, Any]:
+        """How the training ended."""
+        if self.diverged_in is None:
+            return {"status": "finished"}
+        advice = "try a smaller optimizer.learning_rate"
+        reason = f"the loss is no number any more in epoch {self.diverged_in}: {advice}"
+        return {"status": "diverged", "reason": reason, "val_loss": math.inf}
 
 
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the best weights (hard validation loss), and all that a killed run needs to go on as if nothing was.
 
     Args:
-        path: the run directory.
-        trainer: built, with its optimizer.
+        path: the run directory; a checkpoint there is restored.
+        trainer: compiled, its optimizer built.
+
+    Raises:
+        ConfigError: the checkpoint there cannot be read.
     """
 
     def __init__(self, path: Path, trainer: Trainer) -> None:
@@ -70,12 +80,20 @@ class Checkpoint(keras.callbacks.Callback):
             seconds=self.seconds,
         )
         self.manager = tf.train.CheckpointManager(checkpoint, str(path / "checkpoint"), max_to_keep=1)
-        self.manager.restore_or_initialize()
-        self.saved_at = self.tick = time.perf_counter()
+        try:
+            self.manager.restore_or_initialize()
+        except (tf.errors.OpError, ValueError, IndexError, KeyError) as error:
+            raise ConfigError(f"{path}/checkpoint cannot be read: resume=false moves that run aside") from error
+        self.saved_at = -math.inf  # so that the first epoch is saved
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that need not be trained again."""
+        return int(self.epoch)
 
     def on_train_begin(self, logs: object = None) -> None:
         """Starts the clock."""
-        self.saved_at = self.tick = time.perf_counter()
+        self.tick = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Takes note of the epoch, and saves what is due."""
@@ -158,12 +176,12 @@ class Progress(keras.callbacks.Callback):
             self.bar.close()
 
     def result(self) -> dict[str, float]:
-        """The speed of training, without validation."""
-        return {"examples_per_second": round(self.examples_per_second(), 1)}
+        """The speed of training, without validation, if an epoch was trained in this session."""
+        return {"examples_per_second": round(self.examples_per_second(), 1)} if self.speeds else {}
 
     def examples_per_second(self) -> float:
         """The median over this session's epochs; the first, which traces the graph, only counts alone."""
-        return statistics.median(self.speeds[1:] or self.speeds or [math.nan])
+        return statistics.median(self.speeds[1:] or self.speeds)
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:

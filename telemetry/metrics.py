@@ -43,8 +43,9 @@ class Means(keras.metrics.Metric):
 class CodeCounts(keras.metrics.Metric):
     """How often each unit takes each code, and what follows.
 
-    bits          sum over units and positions of the entropy of the unit's codes, positions pooled: an upper
-                  bound on what an ideal coder spends on an example when it codes each unit by itself
+    bits          per example: sum over units and positions of the entropy of the unit's codes, positions pooled;
+                  what an ideal coder spends when it codes each unit by itself and knows these frequencies. Too
+                  few examples make it too small: a unit's is never above log2(examples x positions)
     code_usage    mean over units of distinct codes seen / codes that exist; with `levels=None`, over the span
                   of the codes seen by any unit
 

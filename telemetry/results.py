@@ -12,9 +12,40 @@ import tensorflow as tf
 
 from data.pipeline import Splits, evaluation_batches
 from models.autoencoder import Trainer
+from telemetry.run import RunDirectory
 from telemetry.tensorboard import EXAMPLES, grid
 
 log = logging.getLogger(__name__)
+
+
+def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Saves the last weights, tests the best ones unless the run diverged, and writes `result.json`.
+
+    Args:
+        run: claimed.
+        trainer: at the end of its training.
+        splits: its examples.
+        result: what training had to say: `status`, `epochs`, `seconds`, ...
+
+    Returns:
+        The content of `result.json`.
+    """
+    autoencoder = trainer.autoencoder
+    autoencoder.save_weights(run.path / "last.weights.h5")
+    result = {**result, "parameters": autoencoder.count_params(), "versions": versions()}
+    if result["status"] == "finished":
+        autoencoder.load_weights(run.path / "best.weights.h5")
+        result |= measure(trainer, splits)
+        save_reconstructions(run.path, trainer, splits.test)
+        log.info(summary(run.path, result))
+    run.write_result(result)
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    python = platform.python_version()
+    return {"python": python, "tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
 
 
 def measure(trainer: Trainer, splits: Splits) -> dict[str, float]:
@@ -33,20 +64,6 @@ def measure(trainer: Trainer, splits: Splits) -> dict[str, float]:
     }
 
 
-def describe(trainer: Trainer, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result needs besides its measurements: the size of the model, the versions, the configuration."""
-    return {
-        "parameters": trainer.autoencoder.count_params(),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-        },
-        "config": dict(config),
-    }
-
-
 def save_reconstructions(path: Path, trainer: Trainer, test: tf.Tensor) -> None:
     """Stores the first test examples `x`, their `x_hat` and their integer `code`, as arrays and as a picture."""
     x = test[:EXAMPLES]
@@ -58,14 +75,16 @@ def save_reconstructions(path: Path, trainer: Trainer, test: tf.Tensor) -> None:
 
 def summary(path: Path, result: Mapping[str, Any]) -> str:
     """A few lines for the console: how good, how many bits, where things are, what to type next."""
+    speed = f", {result['examples_per_second']:,.0f} examples/s" if "examples_per_second" in result else ""
+    board = "runs" if path.parts[0] == "runs" else path
     return "\n".join(
         [
             f"hard test loss    {result['test_loss']:.5f} (PSNR {result['test_psnr']:.2f} dB)",
             f"hard val loss     {result['val_loss']:.5f} (soft {result['val_soft_loss']:.5f}, "
             f"gap {result['val_gap']:+.5f}), best at epoch {result['best_epoch']}",
             f"bits per example  {result['bits_per_example']:.1f} ({result['code_usage']:.0%} of the codes used)",
-            f"time              {result['seconds']:.0f} s, {result['examples_per_second']:,.0f} examples/s",
+            f"time              {result['seconds']:.0f} s{speed}",
             f"files             {path}  (pictures: reconstructions.png)",
-            f"see it            tensorboard --logdir {path.parts[0] if not path.is_absolute() else path}",
+            f"see it            tensorboard --logdir {board}",
         ]
     )

@@ -1,13 +1,14 @@
 """A run directory: where it is, whose it is, and the records in it that need no TensorFlow to read or write."""
 
 import csv
+import functools
 import hashlib
 import json
 import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from conf.checks import ConfigError
 log = logging.getLogger(__name__)
 
 # How a run is done, not what it is: these may differ when a run is gone on with.
-INCIDENTAL = {"epochs", "output_dir", "resume", "evaluate", "threads", "choices"}
+INCIDENTAL = ("epochs", "output_dir", "resume", "evaluate", "threads", "choices", "data.data_dir")
 
 
 class RunDirectory:
@@ -59,14 +60,12 @@ class RunDirectory:
             ConfigError: it is another; the message names the keys that differ.
         """
         path = self.path / "config.yaml"
-        stored = _flat(yaml.safe_load(path.read_text()) if path.exists() else self.config)
-        ours = _flat(self.config)
-        keys = [key for key in {**ours, **stored} if key.split(".")[0] not in INCIDENTAL]
-        differing = [key for key in keys if stored.get(key) != ours.get(key)]
+        stored, ours = yaml.safe_load(path.read_text()) if path.exists() else self.config, self.config
+        differing = difference(stored, ours)
         if stored["epochs"] > ours["epochs"]:  # its learning rate fell more slowly: another run; more go on with it
-            differing.append("epochs")
+            differing["epochs"] = stored["epochs"], ours["epochs"]
         if differing:
-            shown = ", ".join(f"{key} ({stored.get(key)} there, {ours.get(key)} here)" for key in differing)
+            shown = ", ".join(f"{key} ({_shown(a)} there, {_shown(b)} here)" for key, (a, b) in differing.items())
             raise ConfigError(
                 f"{self.path} holds a run of another configuration, which differs in {shown}: "
                 "choose another output_dir, or resume=false to move that run aside"
@@ -80,9 +79,10 @@ class RunDirectory:
         """
         if not self.path.exists():
             return
-        aside = next(p for n in range(1, 10_000) if not (p := self.path.with_name(f"{self.path.name}~{n}")).exists())
+        path = self.path.absolute()
+        aside = next(p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}~{n}")).exists())
         with self._lock():
-            self.path.rename(aside)
+            path.rename(aside)
         log.info("moved the run that was there to %s", aside)
 
     @contextmanager
@@ -97,6 +97,8 @@ class RunDirectory:
         except OSError as error:
             raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
         with self._lock(), _log_file(self.path / "train.log"):
+            self.refuse_other_run()  # again: loading the data took a while
+            self._set_old_result_aside()
             write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
             try:
                 yield
@@ -104,6 +106,15 @@ class RunDirectory:
                 log.debug("the run failed", exc_info=True)  # for train.log: the console gets the error itself
                 self.write_result({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
                 raise
+
+    def _set_old_result_aside(self) -> None:
+        # The run goes on, so that a result of fewer epochs must not pass for its own.
+        path = self.path / "result.json"
+        if not path.exists():
+            return
+        epochs = json.loads(path.read_text()).get("epochs", "failed")
+        path.replace(path.with_name(f"result.{epochs}.json"))
+        log.info("%d epochs after %s: not the same as %d at once", self.config["epochs"], epochs, self.config["epochs"])
 
     def _lock(self) -> AbstractContextManager[Any]:
         try:
@@ -128,7 +139,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, epochs: int) -> None:
         self.path = path
-        rows = [row for row in read_metrics(path) if int(row["epoch"]) <= epochs] if epochs else []
+        rows = [row for row in read_metrics(path) if int(row["epoch"]) <= epochs]
         self.columns = list(rows[0]) if rows else []
         text = "".join(",".join(line) + "\n" for line in [self.columns, *(row.values() for row in rows)] if line)
         write_atomically(path, text)
@@ -144,27 +155,48 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`, empty where the file is missing."""
+    """The rows of a `metrics.csv`, without a last one cut short; empty where the file is missing."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
 def default_path(config: Mapping[str, Any]) -> Path:
     """`runs/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
-    choices = config["choices"]
-    defaults = OmegaConf.to_container(compose([f"{group}={choices[group]}" for group in GROUPS]))
-    ours, default = _flat(config), _flat(defaults)
-    differing = {
-        key: value
-        for key, value in ours.items()
-        if key.split(".")[0] not in INCIDENTAL | {"seed"} and value != default.get(key)
-    }
-    parts = [choices[group] for group in GROUPS]
-    if differing:
-        parts.append(",".join(f"{key}={_shown(value)}" for key, value in differing.items()))
+    choices = [config["choices"][group] for group in GROUPS]
+    parts = [*choices, *filter(None, [settings(config)])]
     return Path("runs", *(_safe_name(part) for part in parts), f"seed={config['seed']}")
+
+
+def settings(config: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL) -> str:
+    """What a configuration sets other than its groups' members do by themselves, as `key=value,key=value`.
+
+    Args:
+        config: resolved.
+        incidental: keys to leave out, beside the seed.
+    """
+    defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in GROUPS))
+    differing = difference(defaults, config, [*incidental, "seed"])
+    return ",".join(f"{key}={_shown(ours)}" for key, (_, ours) in differing.items())
+
+
+def difference(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL
+) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two configurations differ, each with both values (None where it is missing)."""
+    flat_theirs, flat_ours = _flat(theirs), _flat(ours)
+    return {
+        key: (flat_theirs.get(key), flat_ours.get(key))
+        for key in {**flat_ours, **flat_theirs}
+        if flat_theirs.get(key) != flat_ours.get(key)
+        and not any(key == name or key.startswith(f"{name}.") for name in incidental)
+    }
+
+
+@functools.cache
+def _defaults(*choices: str) -> Any:
+    return OmegaConf.to_container(compose(choices))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -200,7 +232,9 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list | ListConfig) else str(value)
+    if isinstance(value, list | ListConfig):
+        return "-".join(map(_shown, value))
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _safe_name(text: str, longest: int = 100) -> str:

@@ -1,6 +1,7 @@
 """How TensorFlow starts: quietly, with so many threads, and the same way each time."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def start(threads: int | None, jit_compile: bool) -> None:
             tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
         raise ConfigError(f"threads={threads}: TensorFlow runs already, with another number of threads") from None
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow and TFDS report there each file they open
     keras.backend.clear_session()
     if not jit_compile:
         tf.config.experimental.enable_op_determinism()
@@ -38,11 +40,11 @@ def start(threads: int | None, jit_compile: bool) -> None:
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
     # TensorFlow's libraries write lines about oneDNN and missing GPUs to file descriptor 2 before they read
-    # TF_CPP_MIN_LOG_LEVEL. Set that variable yourself to see them.
-    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    # TF_CPP_MIN_LOG_LEVEL. Set that variable to 0 to see them.
+    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as kept:

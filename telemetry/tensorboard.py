@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import yaml
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hp
 
 from models.autoencoder import Trainer
@@ -47,10 +48,15 @@ class TensorBoard(keras.callbacks.Callback):
         config: the run's configuration.
         trainer: whose gradient flow keeps the last step's tensors.
         validation: examples `[n, height, width, 1]`; the first ones are pictured.
+        epochs_done: by earlier sessions of this run; what these wrote of later epochs is dropped.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], trainer: Trainer, validation: tf.Tensor) -> None:
+    def __init__(
+        self, path: Path, config: Mapping[str, Any], trainer: Trainer, validation: tf.Tensor, epochs_done: int
+    ) -> None:
         super().__init__()
+        for file in path.glob("*/events.out.tfevents.*"):
+            drop_later_events(file, epochs_done)
         self.trainer = trainer
         self.x = validation[:EXAMPLES]
         self.epochs = config["epochs"]
@@ -84,6 +90,23 @@ class TensorBoard(keras.callbacks.Callback):
         """Closes the event files."""
         self.train.close()
         self.validation.close()
+
+
+def drop_later_events(path: Path, epoch: int) -> None:
+    """Rewrites an event file without what follows an epoch, and without step 0, which each session writes anew."""
+    kept = []
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = Event.FromString(record)
+            if event.HasField("file_version") or 0 < event.step <= epoch:
+                kept.append(record)
+    except tf.errors.DataLossError:
+        pass  # a killed process left half an event at the end
+    draft = path.with_name(f"draft.{path.name}")
+    with tf.io.TFRecordWriter(str(draft)) as writer:
+        for record in kept:
+            writer.write(record)
+    draft.replace(path)
 
 
 def hparams(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,16 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from omegaconf import OmegaConf
+
+from conf import compose
 
 VAL_LOSSES = np.random.default_rng(0).uniform(0.01, 0.02, (2, 2, 3))  # rounding, latent, seed
 
 
-def add_run(path, rounding, latent, seed, val_loss, **changes):
+def add_run(path, rounding, latent, seed, val_loss, settings=(), **changes):
     path.mkdir(parents=True)
-    choices = {"data": "mnist_5k", "model": "image_mlp", "latent": latent, "rounding": rounding, "experiment": None}
+    config = compose([f"rounding={rounding}", f"latent={latent}", f"seed={seed}", *settings])
     result = {
         "status": "finished",
         "val_loss": val_loss,
@@ -21,14 +24,12 @@ def add_run(path, rounding, latent, seed, val_loss, **changes):
         "test_loss": val_loss + 0.001,
         "bits_per_example": 64.0,
         "code_usage": 0.5,
-        "seconds": 30.0,
-        "config": {"choices": choices, "seed": seed},
+        "config": OmegaConf.to_container(config),
         **changes,
     }
     (path / "result.json").write_text(json.dumps(result))
-    (path / "metrics.csv").write_text(
-        "epoch,val_loss,val_gap\n" + "".join(f"{e},{val_loss * 3 / e},0\n" for e in (1, 2, 3))
-    )
+    rows = [f"{epoch},{val_loss * 3 / epoch},0\n" for epoch in (1, 2, 3)]
+    (path / "metrics.csv").write_text("epoch,val_loss,val_gap\n" + "".join(rows))
 
 
 @pytest.fixture
@@ -41,6 +42,10 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
+def cells(table):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+
+
 def compare(folder, *words):
     line = [sys.executable, str(ROOT / "compare.py"), *words]
     return subprocess.run(line, capture_output=True, text=True, cwd=folder)
@@ -51,7 +56,7 @@ def test_table_and_curves(runs, tmp_path):
     assert result.returncode == 0, result.stderr
     table = (tmp_path / "comparison" / "table.md").read_text()
     assert table in result.stdout
-    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+    rows = cells(table)
     assert rows[0][:4] == ["latent", "rounding", "runs", "hard test loss"]
     assert len(rows) == 2 + 4
     for latent, rounding, count, test, val, *_ in rows[2:]:
@@ -72,6 +77,19 @@ def test_where_and_by_select(runs, tmp_path):
     table = (tmp_path / "out" / "table.md").read_text()
     assert "cubic" not in table
     assert table.startswith("| latent | runs |")
+
+
+def test_other_settings_are_not_other_seeds(tmp_path):
+    for number, settings in enumerate([[], ["rounding.alpha=7"], ["epochs=9"], ["threads=1"]]):
+        for seed in range(2):
+            add_run(tmp_path / "runs" / f"{number}-{seed}", "soft_round", "binary", seed, 0.01 * (number + 1), settings)
+    assert compare(tmp_path).returncode == 0
+    rows = cells((tmp_path / "comparison" / "table.md").read_text())
+    assert rows[0][:3] == ["settings", "rounding", "runs"]
+    found = {row[0]: (row[2], row[3]) for row in rows[2:]}
+    assert found["`rounding.alpha=7`"] == ("2", "0.0210 ± 0.0000")
+    assert found["`epochs=9`"] == ("2", "0.0310 ± 0.0000")
+    assert found[""][0] == "4"
 
 
 def test_what_did_not_finish_is_named_and_left_out(runs, tmp_path):
