@@ -1,8 +1,6 @@
 """Data sets against what is really in the files, batches against NumPy, mistakes against their sentences."""
 
 import gzip
-import importlib
-import inspect
 import socket
 from collections import Counter
 from importlib import resources
@@ -134,16 +132,6 @@ def no_network(monkeypatch):
 
 
 # Every configuration
-
-
-@pytest.mark.parametrize("stem", CONFIGS)
-def test_yaml_spells_out_every_argument(stem):
-    text = (ROOT / "conf" / "data" / f"{stem}.yaml").read_text()
-    assert text.startswith(f"# python train.py data={stem}")
-    node = config(stem)
-    module, function = node["_target_"].rsplit(".", 1)
-    arguments = inspect.signature(getattr(importlib.import_module(module), function)).parameters
-    assert set(node) - {"_target_"} == set(arguments)
 
 
 @pytest.mark.parametrize("stem", [stem for stem in CONFIGS if config(stem)["_target_"] in IMAGE_LOADERS])
