@@ -41,6 +41,7 @@ clean: ## remove .venv and caches; runs/ stays
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "Roundtrip needs Python 3.11, 3.12 or 3.13; say which with make PYTHON=python3.12"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@echo "setting up .venv from requirements.txt: a minute or two, 3 GB with TensorFlow ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@
