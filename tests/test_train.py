@@ -166,6 +166,7 @@ def test_test_loss_is_that_of_integer_codes(finished):
 
 def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from tensorboard.util import tensor_util
 
     path, _ = finished
@@ -184,7 +185,11 @@ def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(fin
     assert (pictures[0], pictures[-1]) == (1, 3)
     text = board["train"].Tensors("config")[0].tensor_proto.string_val[0].decode()
     assert "alpha: 3.0" in text
-    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(board["validation"].summary_metadata)
+    metadata = board["validation"].summary_metadata
+    assert "_hparams_/experiment" in metadata
+    session = HParamsPluginData.FromString(metadata["_hparams_/session_start_info"].plugin_data.content)
+    assert session.session_start_info.group_name == str(path), "or runs of equal values share a row"
+    assert session.session_start_info.hparams["rounding"].string_value == "soft_round"
 
 
 @pytest.mark.parametrize("latent", members("latent"))
@@ -209,6 +214,29 @@ def test_same_seed_same_numbers_another_seed_others(train_small, tmp_path):
     a, b = ((tmp_path / name / "metrics.csv").read_bytes() for name in "ab")
     assert a == b
     assert columns(tmp_path / "a")["val_loss"] != columns(tmp_path / "c")["val_loss"]
+
+
+def test_seed_decides_the_weights(data_dir):
+    from train import build
+
+    def kernel(seed):
+        return build(compose([f"seed={seed}", f"data.data_dir={data_dir}"]))[1].autoencoder.weights[0].numpy()
+
+    np.testing.assert_array_equal(kernel(0), kernel(0))
+    assert np.all(kernel(0) != kernel(1))
+
+
+def test_weight_decay_is_of_kernels_only(data_dir):
+    from train import build
+
+    _, trainer = build(compose([f"data.data_dir={data_dir}", "optimizer.weight_decay=0.5", "model.widths=[8]"]))
+    variables = trainer.autoencoder.trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape))
+    trainer.optimizer.apply([np.zeros(variable.shape, "float32") for variable in variables], variables)
+    for variable in variables:
+        decayed = 1 - 0.5 * 0.002 if variable.name == "kernel" else 1
+        np.testing.assert_allclose(variable, np.full(variable.shape, decayed), rtol=1e-6, err_msg=variable.path)
 
 
 def test_preparing_the_data_does_not_change_the_numbers(train_small, tmp_path):
@@ -309,6 +337,20 @@ def test_a_run_that_another_process_writes_is_left_alone(train_small, tmp_path):
             with pytest.raises(ConfigError, match="another process"):
                 train_small(f"resume={resume}")
     assert [path.name for path in tmp_path.rglob("*")] == ["run", ".lock"]
+
+
+def test_a_run_that_appears_while_the_data_loads_is_left_alone(train_small, tmp_path, monkeypatch):
+    import train
+
+    def build_slowly(cfg, real=train.build):
+        monkeypatch.setattr(train, "build", real)
+        train_small("seed=1")
+        return real(cfg)
+
+    monkeypatch.setattr(train, "build", build_slowly)
+    with pytest.raises(ConfigError, match=r"differs in seed \(1 there, 0 here\)"):
+        train_small()
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed"] == 1
 
 
 def test_evaluation_of_a_stored_run_repeats_its_numbers_and_writes_nothing(train_small, tmp_path):
