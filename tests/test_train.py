@@ -455,7 +455,13 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
     line = [sys.executable, str(ROOT / "train.py"), "epochs=500", f"data.data_dir={data_dir}", "output_dir=run"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     for shown in process.stdout:
         if shown.startswith("epoch   2/500"):
