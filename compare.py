@@ -29,6 +29,7 @@ HOW = [key for key in INCIDENTAL if key != "epochs"]
 # Title, key of result.json, format.
 COLUMNS = [
     ("hard test loss", "test_loss", "{:.4f}"),
+    ("test PSNR, dB", "test_psnr", "{:.2f}"),
     ("hard val loss", "val_loss", "{:.4f}"),
     ("soft val loss", "val_soft_loss", "{:.4f}"),
     ("bits", "bits_per_example", "{:.1f}"),

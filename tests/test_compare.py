@@ -22,6 +22,7 @@ def add_run(path, rounding, latent, seed, val_loss, settings=(), **changes):
         "val_loss": val_loss,
         "val_soft_loss": val_loss / 2,
         "test_loss": val_loss + 0.001,
+        "test_psnr": 18.0,
         "bits_per_example": 64.0,
         "code_usage": 0.5,
         "config": OmegaConf.to_container(config),
@@ -59,7 +60,7 @@ def test_table_and_curves(runs, tmp_path):
     rows = cells(table)
     assert rows[0][:4] == ["latent", "rounding", "runs", "hard test loss"]
     assert len(rows) == 2 + 4
-    for latent, rounding, count, test, val, *_ in rows[2:]:
+    for latent, rounding, count, test, _, val, *_ in rows[2:]:
         i, j = ["`hard`", "`cubic`"].index(rounding), ["`binary`", "`integer`"].index(latent)
         losses = VAL_LOSSES[i, j]
         assert count == "3"
