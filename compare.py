@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from conf import GROUPS
 from conf.checks import ConfigError
 from conf.errors import one_sentence
-from telemetry.run import INCIDENTAL, settings
+from conf.settings import INCIDENTAL, settings
 
 log = logging.getLogger("compare")
 

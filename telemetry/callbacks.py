@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from conf.checks import ConfigError
 from models.autoencoder import Trainer
-from telemetry.run import MetricsFile
+from telemetry.records import MetricsFile
 
 log = logging.getLogger(__name__)
 

@@ -1,29 +1,24 @@
 """A run directory: where it is, whose it is, and the records in it that need no TensorFlow to read or write."""
 
-import csv
-import functools
 import hashlib
 import json
 import logging
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
-from omegaconf import ListConfig, OmegaConf
 
-from conf import GROUPS, compose
+from conf import GROUPS
 from conf.checks import ConfigError
+from conf.settings import difference, settings, shown
+from telemetry.records import write_atomically
 
 log = logging.getLogger(__name__)
-
-# How a run is done, not what it is: these may differ when a run is gone on with.
-INCIDENTAL = ("epochs", "output_dir", "resume", "evaluate", "threads", "choices", "data.data_dir")
 
 
 class RunDirectory:
@@ -65,9 +60,9 @@ class RunDirectory:
         if stored["epochs"] > ours["epochs"]:  # its learning rate fell more slowly: another run; more go on with it
             differing["epochs"] = stored["epochs"], ours["epochs"]
         if differing:
-            shown = ", ".join(f"{key} ({_shown(a)} there, {_shown(b)} here)" for key, (a, b) in differing.items())
+            keys = ", ".join(f"{key} ({shown(a)} there, {shown(b)} here)" for key, (a, b) in differing.items())
             raise ConfigError(
-                f"{self.path} holds a run of another configuration, which differs in {shown}: "
+                f"{self.path} holds a run of another configuration, which differs in {keys}: "
                 "choose another output_dir, or resume=false to move that run aside"
             )
 
@@ -108,13 +103,14 @@ class RunDirectory:
                 raise
 
     def _set_old_result_aside(self) -> None:
-        # The run goes on, so that a result of fewer epochs must not pass for its own.
-        path = self.path / "result.json"
+        # The run goes on, so that a result of fewer epochs, or a failure, must not pass for its own.
+        path, epochs = self.path / "result.json", self.config["epochs"]
         if not path.exists():
             return
-        epochs = json.loads(path.read_text()).get("epochs", "failed")
-        path.replace(path.with_name(f"result.{epochs}.json"))
-        log.info("%d epochs after %s: not the same as %d at once", self.config["epochs"], epochs, self.config["epochs"])
+        done = json.loads(path.read_text()).get("epochs", "failed")
+        path.replace(path.with_name(f"result.{done}.json"))
+        if done not in ("failed", epochs):
+            log.info("%d epochs after a run of %d: not the same as %d at once", epochs, done, epochs)
 
     def _lock(self) -> AbstractContextManager[Any]:
         try:
@@ -129,81 +125,11 @@ class RunDirectory:
         write_atomically(self.path / "result.json", json.dumps(_finite(result), indent=2) + "\n")
 
 
-class MetricsFile:
-    """`metrics.csv`: a row an epoch, on disk as soon as the epoch ends.
-
-    Args:
-        path: of the file.
-        epochs: how many of the rows already there are kept; those of later epochs are dropped.
-    """
-
-    def __init__(self, path: Path, epochs: int) -> None:
-        self.path = path
-        rows = [row for row in read_metrics(path) if int(row["epoch"]) <= epochs]
-        self.columns = list(rows[0]) if rows else []
-        text = "".join(",".join(line) + "\n" for line in [self.columns, *(row.values() for row in rows)] if line)
-        write_atomically(path, text)
-
-    def append(self, row: Mapping[str, float]) -> None:
-        """Adds the row of an epoch; the first row gives the columns."""
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self.columns or sorted(row, key=_column_order), lineterminator="\n")
-            if not self.columns:
-                self.columns = list(writer.fieldnames)
-                writer.writeheader()
-            writer.writerow(row)
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`, without a last one cut short; empty where the file is missing."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
-
-
 def default_path(config: Mapping[str, Any]) -> Path:
     """`runs/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
     choices = [config["choices"][group] for group in GROUPS]
     parts = [*choices, *filter(None, [settings(config)])]
     return Path("runs", *(_safe_name(part) for part in parts), f"seed={config['seed']}")
-
-
-def settings(config: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL) -> str:
-    """What a configuration sets other than its groups' members do by themselves, as `key=value,key=value`.
-
-    Args:
-        config: resolved.
-        incidental: keys to leave out, beside the seed.
-    """
-    defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in GROUPS))
-    differing = difference(defaults, config, [*incidental, "seed"])
-    return ",".join(f"{key}={_shown(ours)}" for key, (_, ours) in differing.items())
-
-
-def difference(
-    theirs: Mapping[str, Any], ours: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL
-) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys in which two configurations differ, each with both values (None where it is missing)."""
-    flat_theirs, flat_ours = _flat(theirs), _flat(ours)
-    return {
-        key: (flat_theirs.get(key), flat_ours.get(key))
-        for key in {**flat_ours, **flat_theirs}
-        if flat_theirs.get(key) != flat_ours.get(key)
-        and not any(key == name or key.startswith(f"{name}.") for name in incidental)
-    }
-
-
-@functools.cache
-def _defaults(*choices: str) -> Any:
-    return OmegaConf.to_container(compose(choices))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that a reader, or a crash, sees the old one or the new one."""
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text)
-    os.replace(draft, path)
 
 
 @contextmanager
@@ -219,22 +145,6 @@ def _log_file(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-def _column_order(name: str) -> tuple[bool, bool, bool, str]:
-    return name != "epoch", name != "loss", not name.startswith("val_"), name
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(config, Mapping):
-        return {prefix: config}
-    return {k: v for name, node in config.items() for k, v in _flat(node, f"{prefix}.{name}".lstrip(".")).items()}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | ListConfig):
-        return "-".join(map(_shown, value))
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _safe_name(text: str, longest: int = 100) -> str:

@@ -17,7 +17,8 @@ from test_conf import command
 
 from conf import compose
 from conf.checks import ConfigError
-from telemetry.run import MetricsFile, RunDirectory, default_path, read_metrics
+from telemetry.records import MetricsFile, read_metrics
+from telemetry.run import RunDirectory, default_path
 
 FILES = {
     "config.yaml",

@@ -1,0 +1,56 @@
+"""What a configuration sets: in which keys two of them differ, and one from its groups' defaults."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import ListConfig, OmegaConf
+
+from conf import GROUPS, compose
+
+# How a run is done, not what it is: these may differ when a run is gone on with.
+INCIDENTAL = ("epochs", "output_dir", "resume", "evaluate", "threads", "choices", "data.data_dir")
+
+
+def settings(config: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL) -> str:
+    """What a configuration sets other than its groups' members do by themselves, as `key=value,key=value`.
+
+    Args:
+        config: resolved.
+        incidental: keys to leave out, beside the seed.
+    """
+    defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in GROUPS))
+    differing = difference(defaults, config, [*incidental, "seed"])
+    return ",".join(f"{key}={shown(ours)}" for key, (_, ours) in differing.items())
+
+
+def difference(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL
+) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two configurations differ, each with both values (None where it is missing)."""
+    flat_theirs, flat_ours = _flat(theirs), _flat(ours)
+    return {
+        key: (flat_theirs.get(key), flat_ours.get(key))
+        for key in {**flat_ours, **flat_theirs}
+        if flat_theirs.get(key) != flat_ours.get(key)
+        and not any(key == name or key.startswith(f"{name}.") for name in incidental)
+    }
+
+
+@functools.cache
+def _defaults(*choices: str) -> Any:
+    return OmegaConf.to_container(compose(choices))
+
+
+def shown(value: Any) -> str:
+    """A value as the command line takes it, lists as `1-2-3`."""
+    if isinstance(value, list | ListConfig):
+        return "-".join(map(shown, value))
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(config, Mapping):
+        return {prefix: config}
+    return {k: v for name, node in config.items() for k, v in _flat(node, f"{prefix}.{name}".lstrip(".")).items()}

@@ -1,0 +1,50 @@
+"""Small files that a reader, or a crash, never sees half-written: `metrics.csv` and what else a run records."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class MetricsFile:
+    """`metrics.csv`: a row an epoch, on disk as soon as the epoch ends.
+
+    Args:
+        path: of the file.
+        epochs: how many of the rows already there are kept; those of later epochs are dropped.
+    """
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path = path
+        rows = [row for row in read_metrics(path) if int(row["epoch"]) <= epochs]
+        self.columns = list(rows[0]) if rows else []
+        text = "".join(",".join(line) + "\n" for line in [self.columns, *(row.values() for row in rows)] if line)
+        write_atomically(path, text)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds the row of an epoch; the first row gives the columns."""
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns or sorted(row, key=_column_order), lineterminator="\n")
+            if not self.columns:
+                self.columns = list(writer.fieldnames)
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a `metrics.csv`, without a last one cut short; empty where the file is missing."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small text file so that a reader, or a crash, sees the old one or the new one."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text)
+    os.replace(draft, path)
+
+
+def _column_order(name: str) -> tuple[bool, bool, bool, str]:
+    return name != "epoch", name != "loss", not name.startswith("val_"), name
