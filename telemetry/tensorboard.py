@@ -66,7 +66,9 @@ class TensorBoard(keras.callbacks.Callback):
             tf.summary.text("config", "```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False) + "```")
         with self.validation.as_default(step=0):
             hp.hparams_config(HPARAMS, METRICS)
-            hp.hparams(hparams(config), trial_id=str(path))  # by default, runs of equal values would share one row
+            values = hparams(config)
+            # By default runs of equal values share a row; TensorBoard shows the beginning of its name.
+            hp.hparams(values, trial_id=f"{values['rounding']} {values['latent']} {path}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Writes the epoch's scalars, and now and then pictures and histograms."""

@@ -189,7 +189,7 @@ def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(fin
     metadata = board["validation"].summary_metadata
     assert "_hparams_/experiment" in metadata
     session = HParamsPluginData.FromString(metadata["_hparams_/session_start_info"].plugin_data.content)
-    assert session.session_start_info.group_name == str(path), "or runs of equal values share a row"
+    assert session.session_start_info.group_name == f"soft_round binary {path}", "or runs of equal values share a row"
     assert session.session_start_info.hparams["rounding"].string_value == "soft_round"
 
 
