@@ -44,7 +44,7 @@ def one_sentence() -> Iterator[None]:
             raise
         sys.exit("error: a group (data, model, latent, rounding) takes the name of one of its members")
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
 
 

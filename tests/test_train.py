@@ -470,7 +470,7 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
             break
     _, stderr = process.communicate()
     assert process.returncode == 130
-    assert stderr.strip() == "interrupted: the same command goes on from the last checkpoint"
+    assert stderr.strip() == "interrupted: run the same command again to go on"
     assert (tmp_path / "run" / "checkpoint").is_dir()
     assert not (tmp_path / "run" / "result.json").exists()
 
