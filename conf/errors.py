@@ -82,7 +82,8 @@ def sentence(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(str(error.__cause__.full_key), overrides)
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r} as key=value: put quotes around odd values, as in 'key=\"value\"'"
+        advice = "write key=value without spaces, and put quotes around odd values, as in 'key=\"value\"'"
+        return f"cannot read {error.override!r}: {advice}"
     if str(error).startswith("Ambiguous value"):
         return f"{first_line(error).split(chr(39))[1]}: to run with each of these values, add -m (a sweep)"
     return " ".join(str(error).split("\n\n")[0].split())
@@ -90,11 +91,14 @@ def sentence(error: Exception, overrides: Sequence[str]) -> str:
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> str:
     choices = [word for word in overrides if word.partition("=")[0] in GROUPS]
-    node: Any = OmegaConf.to_container(compose(choices))
+    config: Any = OmegaConf.to_container(compose(choices))
+    del config["choices"]  # nobody is to set them
+    if below := [f"{section}.{key}" for section, node in config.items() if isinstance(node, dict) and key in node]:
+        return f"there is no key {key}: did you mean {' or '.join(below)}?"
     *parents, name = key.split(".")
     for parent in parents:
-        node = node.get(parent, {})
-    known = [candidate for candidate in node if not candidate.startswith("_")]
+        config = config.get(parent, {})
+    known = [candidate for candidate in config if not candidate.startswith("_")]
     return f"there is no key {key}: {_hint(name, known) if known else f'{parents[-1]} has none to set'}"
 
 

@@ -133,6 +133,8 @@ def test_an_interpolation_that_leads_nowhere_is_named():
         (["epoch=3"], ["there is no key epoch", "did you mean epochs?"]),
         (["rounding=soft_round", "rounding.alhpa=3"], ["there is no key rounding.alhpa", "did you mean alpha?"]),
         (["rounding.alpha=3"], ["there is no key rounding.alpha", "rounding has none to set"]),
+        (["rounding=soft_round", "alpha=3"], ["there is no key alpha", "did you mean rounding.alpha?"]),
+        (["rounding.alpha"], ["cannot read 'rounding.alpha'", "key=value"]),
         (["latent.levels=3"], ["there is no key latent.levels", "units"]),
         (["hydra.foo=3"], ["there is no key hydra.foo"]),
         (["seed=1,2"], ["seed=1,2", "add -m"]),
