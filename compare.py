@@ -68,7 +68,7 @@ def read_runs(folder: Path, where: dict[str, str]) -> pd.DataFrame:
         try:
             result = json.loads(path.read_text())
             config = result["config"]
-            row = {**config["choices"], "settings": settings(config, HOW), **result, "path": path.parent}
+            row = {**config["choices"], "settings": settings(config, HOW, GROUPS), **result, "path": path.parent}
         except (OSError, ValueError, LookupError, TypeError) as error:
             log.warning("left out: %s is not a whole result (%s: %s)", path, type(error).__name__, error)
             continue

@@ -83,6 +83,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     from data.pipeline import in_memory
     from models.autoencoder import Autoencoder, Trainer
     from telemetry.gradient_flow import passes_gradient
+    from telemetry.media import media_of
 
     with explained(f"rounding={cfg.choices.rounding}"):
         rounding = hydra.utils.instantiate(cfg.rounding)
@@ -97,7 +98,11 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
         latent = hydra.utils.instantiate(cfg.latent)
     with explained(f"model={cfg.choices.model}"):
         encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.shape[1:], latent.units)
-    trainer = Trainer(Autoencoder(encoder, latent, rounding, decoder), cfg.batch_size)
+    with explained(f"loss={cfg.choices.loss}"):
+        loss = hydra.utils.instantiate(cfg.loss)
+        loss(splits.train[:1], splits.train[:1])  # so that it refuses its arguments now
+    media = media_of(cfg.data, splits.train.shape[1:])
+    trainer = Trainer(Autoencoder(encoder, latent, rounding, decoder), loss, media, cfg.batch_size, cfg.seed)
     with explained("optimizer"):
         optimizer = make_optimizer(cfg.optimizer, cfg.epochs * (count // cfg.batch_size))
     optimizer.build(trainer.autoencoder.trainable_variables)

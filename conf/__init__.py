@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-GROUPS = ("data", "model", "latent", "rounding")
+GROUPS = ("data", "model", "latent", "rounding", "loss")
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

@@ -54,6 +54,7 @@ RULES = {
     "batch_size": _integer(1),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.global_clipnorm": _or_null(POSITIVE),
     "output_dir": _or_null(TEXT),
     "resume": FLAG,
     "evaluate": FLAG,
@@ -65,10 +66,15 @@ RULES = {
     "model.widths": _list_of(_integer(1)),
     "model.channels": _list_of(_integer(1)),
     "model.width": _integer(1),
+    "model.strides": _list_of(_integer(1)),
+    "model.dilations": _list_of(_integer(1)),
     "latent.units": _integer(1),
     "latent.levels": _or_null(_integer(2, 65_536)),
     "latent.scale": POSITIVE,
     "latent.normalize": FLAG,
+    "loss.quiet": POSITIVE,
+    "loss.weight": NOT_NEGATIVE,
+    "loss.frame_lengths": _list_of(_integer(2, 65_536)),
 }
 
 

@@ -42,7 +42,7 @@ def one_sentence() -> Iterator[None]:
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's own, for `rounding=null` and the like
             raise
-        sys.exit("error: a group (data, model, latent, rounding) takes the name of one of its members")
+        sys.exit(f"error: a group ({', '.join(GROUPS)}) takes the name of one of its members")
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)

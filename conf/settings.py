@@ -9,20 +9,29 @@ from omegaconf import ListConfig, OmegaConf
 
 from conf import GROUPS, compose
 
+# The loss follows from the data, so that it is only named where it is another one.
+NAMED_IN_PATHS = ("data", "model", "latent", "rounding")
+
 # How a run is done, not what it is: these may differ when a run is gone on with.
 INCIDENTAL = ("epochs", "output_dir", "resume", "evaluate", "threads", "choices", "data.data_dir")
 
 
-def settings(config: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL) -> str:
-    """What a configuration sets other than its groups' members do by themselves, as `key=value,key=value`.
+def settings(
+    config: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL, named: Sequence[str] = NAMED_IN_PATHS
+) -> str:
+    """What a configuration sets other than the named groups' members do by themselves, as `key=value,key=value`.
 
     Args:
         config: resolved.
         incidental: keys to leave out, beside the seed.
+        named: groups whose members are told elsewhere.
     """
+    own = _defaults(*(f"{group}={config['choices'][group]}" for group in named))["choices"]
+    other = {group: name for group, name in config["choices"].items() if group in GROUPS and name != own[group]}
     defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in GROUPS))
     differing = difference(defaults, config, [*incidental, "seed"])
-    return ",".join(f"{key}={shown(ours)}" for key, (_, ours) in differing.items())
+    values = {**other, **{key: ours for key, (_, ours) in differing.items()}}
+    return ",".join(f"{key}={shown(value)}" for key, value in values.items())
 
 
 def difference(

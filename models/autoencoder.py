@@ -6,10 +6,12 @@ import keras
 import tensorflow as tf
 
 from models.latent import Latent
+from rounding import takes_seed
 from telemetry.gradient_flow import GradientFlow
-from telemetry.metrics import CodeCounts, Means, psnr_db
+from telemetry.media import Comparison, Media
+from telemetry.metrics import CodeCounts, Means
 
-Rounding = Callable[[tf.Tensor], tf.Tensor]
+Rounding = Callable[..., tf.Tensor]
 
 
 class Autoencoder(keras.Model):
@@ -18,7 +20,8 @@ class Autoencoder(keras.Model):
     Args:
         encoder: `x [batch, height, width, 1]` (or `[batch, samples, 1]`) to `z [batch, ..., units]`.
         latent: `z` to `u`.
-        rounding: the strategy, `u -> code`, that stands in for `tf.round` during training.
+        rounding: the strategy, `u -> code`, that stands in for `tf.round` during training; one that takes a `seed` is
+            random.
         decoder: the centred code to `x_hat`, of the shape of `x`.
     """
 
@@ -27,18 +30,22 @@ class Autoencoder(keras.Model):
         self.encoder = encoder
         self.latent = latent
         self.rounding = rounding
+        self.random = takes_seed(rounding)
         self.decoder = decoder
         self.latent.build(encoder.output_shape)
         self.built = True
 
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The reconstruction `x_hat`: through the strategy in training, through integer codes otherwise."""
-        u = self.encode(x, training)
-        return self.decode(self.rounding(u) if training else tf.round(u), training)
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """The reconstruction `x_hat` through integer codes: what a deployed model does."""
+        return self.decode(tf.round(self.encode(x)))
 
     def encode(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`u` of the same shape as `z`; `tf.round` of it is the code."""
         return self.latent(self.encoder(x, training=training), training=training)
+
+    def soften(self, u: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """The code as training has it; `seed`, int32 `[2]`, is for random strategies."""
+        return self.rounding(u, seed=seed) if self.random else self.rounding(u)
 
     def decode(self, code: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`x_hat` of `code [batch, ..., units]`."""
@@ -46,21 +53,29 @@ class Autoencoder(keras.Model):
 
 
 class Trainer(keras.Model):
-    """Fits an autoencoder to mean squared error, and measures what the strategy lets through.
+    """Makes an autoencoder's loss small, and measures what the strategy lets through.
 
     A `keras.Model` of its own, so that the autoencoder's weight files hold neither optimizer nor metrics.
 
     Args:
         autoencoder: what to train.
+        loss: of each example.
+        media: what else is measured of the hard reconstruction.
         batch_size: of every training step.
+        seed: of the run; with the step it gives random strategies their numbers.
     """
 
-    def __init__(self, autoencoder: Autoencoder, batch_size: int) -> None:
+    def __init__(
+        self, autoencoder: Autoencoder, loss: Comparison, media: Media, batch_size: int, seed: int = 0
+    ) -> None:
         super().__init__(name="trainer")
         self.autoencoder = autoencoder
+        self.error = loss
+        self.media = media
+        self.seed = seed
         self.batch_size = batch_size
         self.gradient_flow = GradientFlow(autoencoder, batch_size)
-        self.evaluation = Means(["loss", "soft_loss", "gap", "psnr"], name="evaluation")
+        self.evaluation = Means(["loss", "soft_loss", "gap", *media.measures], name="evaluation")
         self.code_counts = CodeCounts(autoencoder.latent.units, autoencoder.latent.levels)
         self.built = True
 
@@ -70,9 +85,9 @@ class Trainer(keras.Model):
         with tf.GradientTape() as tape:
             z = model.encoder(x, training=True)
             u = model.latent(z, training=True)
-            code = model.rounding(u)
+            code = model.soften(u, self._step_seed())
             x_hat = model.decoder(model.latent.centre(code), training=True)
-            loss = tf.reduce_mean(squared_error(x, x_hat))
+            loss = tf.reduce_mean(self.error(x, x_hat))
         # A strategy may leave the encoder without a gradient: zeros, then, which Keras variables only give
         # through their `value`.
         sources = [code, u, *(weight.value for weight in model.trainable_variables)]
@@ -86,13 +101,14 @@ class Trainer(keras.Model):
         model = self.autoencoder
         u = model.encode(x)
         code = tf.round(u)
-        hard = squared_error(x, model.decode(code))
-        soft = squared_error(x, model.decode(model.rounding(u)))
-        self.evaluation.update_state({"loss": hard, "soft_loss": soft, "gap": hard - soft, "psnr": psnr_db(hard)})
+        x_hat = model.decode(code)
+        hard = self.error(x, x_hat)
+        soft = self.error(x, model.decode(model.soften(u, self._step_seed())))
+        measured = {name: measure(x, x_hat) for name, measure in self.media.measures.items()}
+        self.evaluation.update_state({"loss": hard, "soft_loss": soft, "gap": hard - soft, **measured})
         self.code_counts.update_state(code)
-        return {**self.evaluation.result(), **self.code_counts.result()}
+        counted = self.code_counts.result()
+        return {**self.evaluation.result(), **counted, **self.media.rates(counted["bits"])}
 
-
-def squared_error(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
-    """Mean squared error of each example: `[batch, ...]` twice to `[batch]`."""
-    return tf.reduce_mean(tf.math.squared_difference(x, x_hat), axis=list(range(1, len(x.shape))))
+    def _step_seed(self) -> tf.Tensor:
+        return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])

@@ -14,3 +14,12 @@ even) and `dy`, the gradient that arrives from the decoder. Values and gradients
 The folder needs only TensorFlow: copy it into another project, under any name, and it works. To add a
 strategy, add `<name>.py` here and `conf/rounding/<name>.yaml`; tests and gallery find it by themselves.
 """
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def takes_seed(strategy: Callable[..., Any]) -> bool:
+    """Whether a strategy is random: it then wants a `seed`, int32 `[2]`, another one at each step."""
+    return "seed" in inspect.signature(strategy).parameters

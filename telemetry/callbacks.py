@@ -161,7 +161,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Shows the epoch."""
-        shown = {key: logs[key] for key in ("loss", "val_loss", "val_soft_loss", "val_code_usage")}
+        quality = next(iter(self.model.media.measures))
+        shown = {key: logs[key] for key in ("loss", "val_loss", "val_soft_loss", f"val_{quality}", "val_code_usage")}
         text = "  ".join(f"{key} {value:.5f}" for key, value in shown.items())
         line = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {text}"
         if self.bar is None:

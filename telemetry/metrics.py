@@ -5,13 +5,73 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from models.losses import magnitude, squared_error
+
 # With `levels=None` codes are counted from -LARGEST_CODE to LARGEST_CODE; what lies beyond counts as the nearest.
 LARGEST_CODE = 2047
 
 
-def psnr_db(squared_error: tf.Tensor) -> tf.Tensor:
-    """Peak signal-to-noise ratio in dB for a peak of 1; capped at 100 dB, where the error vanishes."""
-    return -10 / tf.math.log(10.0) * tf.math.log(tf.maximum(squared_error, 1e-10))
+# Energies of a clip, and mean squared errors, below this one are no matter: without it, silence has no ratio.
+TINY = 1e-10
+
+
+def psnr_db(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
+    """Peak signal-to-noise ratio in dB for a peak of 1; capped at 100 dB, where the error vanishes.
+
+    Args:
+        x: originals `[batch, ...]`.
+        x_hat: reconstructions, alike.
+
+    Returns:
+        `[batch]`.
+    """
+    return -_decibel(tf.maximum(squared_error(x, x_hat), TINY))
+
+
+def si_sdr_db(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB; 0 dB where a silent clip is kept silent.
+
+        10 log10(|a x|^2 / |x_hat - a x|^2), a = <x_hat, x> / |x|^2
+
+    Le Roux et al. 2019, "SDR - half-baked or well done?", sec. 3, arXiv 1811.02508; the mean is not subtracted.
+
+    Args:
+        x: audio `[batch, samples, 1]`.
+        x_hat: its reconstruction, alike.
+
+    Returns:
+        `[batch]`.
+    """
+    scale = _dot(x_hat, x) / (_dot(x, x) + TINY)
+    target = scale[:, None, None] * x
+    noise = x_hat - target
+    return _decibel((_dot(target, target) + TINY) / (_dot(noise, noise) + TINY))
+
+
+def log_spectral_distance_db(x: tf.Tensor, x_hat: tf.Tensor, frame_length: int = 256) -> tf.Tensor:
+    """Root mean square, over frequencies, of the difference of spectra in dB; mean over frames.
+
+    Gray & Markel 1976, "Distance measures for speech processing", sec. II, doi 10.1109/TASSP.1976.1162849, on spectra
+    from -60 dB (of a sine at full scale) up.
+
+    Args:
+        x: audio `[batch, samples, 1]` in [-1, 1].
+        x_hat: its reconstruction, alike.
+        frame_length: in samples.
+
+    Returns:
+        `[batch]`.
+    """
+    difference = 2 * _decibel(magnitude(x, frame_length) / magnitude(x_hat, frame_length))
+    return tf.reduce_mean(tf.sqrt(tf.reduce_mean(tf.square(difference), axis=-1)), axis=-1)
+
+
+def _decibel(ratio: tf.Tensor) -> tf.Tensor:
+    return 10 / tf.math.log(10.0) * tf.math.log(ratio)
+
+
+def _dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(a * b, axis=[1, 2])
 
 
 class Means(keras.metrics.Metric):

@@ -13,9 +13,14 @@ import tensorflow as tf
 from data.pipeline import Splits, evaluation_batches
 from models.autoencoder import Trainer
 from telemetry.run import RunDirectory
-from telemetry.tensorboard import EXAMPLES, grid
 
 log = logging.getLogger(__name__)
+
+MEASURES = {
+    "test_psnr": "PSNR",
+    "test_si_sdr": "SI-SDR",
+    "test_log_spectral_distance": "log-spectral distance",
+}
 
 
 def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,31 +63,34 @@ def measure(trainer: Trainer, splits: Splits) -> dict[str, float]:
         "val_soft_loss": validation["soft_loss"],
         "val_gap": validation["gap"],
         "test_loss": test["loss"],
-        "test_psnr": test["psnr"],
+        **{f"test_{name}": test[name] for name in trainer.media.measures},
         "bits_per_example": test["bits"],
+        **trainer.media.rates(test["bits"]),
         "code_usage": test["code_usage"],
     }
 
 
 def save_reconstructions(path: Path, trainer: Trainer, test: tf.Tensor) -> None:
-    """Stores the first test examples `x`, their `x_hat` and their integer `code`, as arrays and as a picture."""
-    x = test[:EXAMPLES]
+    """Stores the first test examples `x`, their `x_hat` and their integer `code`, to look at and as arrays."""
+    x = test[: trainer.media.examples]
     code = tf.round(trainer.autoencoder.encode(x))
     x_hat = trainer.autoencoder.decode(code).numpy()
     np.savez_compressed(path / "reconstructions.npz", x=x, x_hat=x_hat, code=tf.cast(code, tf.int32))
-    keras.utils.save_img(path / "reconstructions.png", 255 * grid(x.numpy(), x_hat), scale=False)
+    trainer.media.save(path, x.numpy(), x_hat)
 
 
 def summary(path: Path, result: Mapping[str, Any]) -> str:
     """A few lines for the console: how good, how many bits, where things are, what to type next."""
+    measured = ", ".join(f"{title} {result[key]:.2f} dB" for key, title in MEASURES.items() if key in result)
+    rate = f", {result['bits_per_second']:,.0f} a second" if "bits_per_second" in result else ""
     speed = f", {result['examples_per_second']:,.0f} examples/s" if "examples_per_second" in result else ""
     board = "runs" if path.parts[0] == "runs" else path
     return "\n".join(
         [
-            f"hard test loss    {result['test_loss']:.5f} (PSNR {result['test_psnr']:.2f} dB)",
+            f"hard test loss    {result['test_loss']:.5f} ({measured})",
             f"hard val loss     {result['val_loss']:.5f} (soft {result['val_soft_loss']:.5f}, "
             f"gap {result['val_gap']:+.5f}), best at epoch {result['best_epoch']}",
-            f"bits per example  {result['bits_per_example']:.1f} ({result['code_usage']:.0%} of the codes used)",
+            f"bits per example  {result['bits_per_example']:,.1f}{rate} ({result['code_usage']:.0%} of the codes used)",
             f"time              {result['seconds']:.0f} s{speed}",
             f"files             {path}  (pictures: reconstructions.png)",
             f"see it            tensorboard --logdir {board}",

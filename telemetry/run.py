@@ -13,9 +13,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from conf import GROUPS
 from conf.checks import ConfigError
-from conf.settings import difference, settings, shown
+from conf.settings import NAMED_IN_PATHS, difference, settings, shown
 from telemetry.records import write_atomically
 
 log = logging.getLogger(__name__)
@@ -127,7 +126,7 @@ class RunDirectory:
 
 def default_path(config: Mapping[str, Any]) -> Path:
     """`runs/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
-    choices = [config["choices"][group] for group in GROUPS]
+    choices = [config["choices"][group] for group in NAMED_IN_PATHS]
     parts = [*choices, *filter(None, [settings(config)])]
     return Path("runs", *(_safe_name(part) for part in parts), f"seed={config['seed']}")
 

@@ -1,11 +1,10 @@
-"""What TensorBoard shows of a run: scalars, pictures, histograms, the configuration, and the HParams tab."""
+"""What TensorBoard shows of a run: scalars, pictures, players, histograms, the configuration, and the HParams tab."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import yaml
 from tensorboard.compat.proto.event_pb2 import Event
@@ -14,8 +13,6 @@ from tensorboard.plugins.hparams import api as hp
 from models.autoencoder import Trainer
 
 PICTURES_PER_RUN = 10
-EXAMPLES = 16
-COLUMNS = 8
 
 # A fixed set, of fixed types: HParams drops columns that only some runs have, and a null turns numbers into text.
 HPARAMS = [
@@ -47,7 +44,7 @@ class TensorBoard(keras.callbacks.Callback):
         path: the run directory.
         config: the run's configuration.
         trainer: whose gradient flow keeps the last step's tensors.
-        validation: examples `[n, height, width, 1]`; the first ones are pictured.
+        validation: examples `[n, ...]`; the first ones are shown.
         epochs_done: by earlier sessions of this run; what these wrote of later epochs is dropped.
     """
 
@@ -58,7 +55,7 @@ class TensorBoard(keras.callbacks.Callback):
         for file in path.glob("*/events.out.tfevents.*"):
             drop_later_events(file, epochs_done)
         self.trainer = trainer
-        self.x = validation[:EXAMPLES]
+        self.x = validation[: trainer.media.examples]
         self.epochs = config["epochs"]
         self.train = tf.summary.create_file_writer(str(path / "train"))
         self.validation = tf.summary.create_file_writer(str(path / "validation"))
@@ -85,8 +82,7 @@ class TensorBoard(keras.callbacks.Callback):
             tf.summary.histogram("histogram/u", self.trainer.gradient_flow.last_u)
             tf.summary.histogram("histogram/dL_du", self.trainer.gradient_flow.last_du)
         with self.validation.as_default(step=epoch):
-            x_hat = self.trainer.autoencoder(self.x).numpy()
-            tf.summary.image("original_above_reconstruction", grid(self.x.numpy(), x_hat)[None])
+            self.trainer.media.show(self.x.numpy(), self.trainer.autoencoder(self.x).numpy())
 
     def on_train_end(self, logs: object = None) -> None:
         """Closes the event files."""
@@ -122,24 +118,3 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
         "learning_rate": float(config["optimizer"]["learning_rate"]),
         **{key: config[key] for key in ("batch_size", "epochs", "seed")},
     }
-
-
-def grid(x: np.ndarray, x_hat: np.ndarray, scale: int = 2) -> np.ndarray:
-    """Rows of originals, each with its reconstructions below.
-
-    Args:
-        x: originals `[n, height, width, 1]` in [0, 1]; what does not fill a row of 8 is left out.
-        x_hat: reconstructions, alike.
-        scale: pixels per pixel.
-
-    Returns:
-        One picture `[height, width, 1]` in [0, 1].
-    """
-    columns = min(COLUMNS, len(x))
-    rows = len(x) // columns
-    pairs = np.stack([x, np.clip(x_hat, 0, 1)])[:, : rows * columns]
-    pairs = np.pad(pairs, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], constant_values=0.5)
-    _, _, height, width, channels = pairs.shape
-    tiles = pairs.reshape(2, rows, columns, height, width, channels).transpose(1, 0, 3, 2, 4, 5)
-    picture = tiles.reshape(rows * 2 * height, columns * width, channels)
-    return picture.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -14,7 +14,7 @@ from conf.checks import RULES, ConfigError, check
 
 MEMBERS = [(group, name) for group in GROUPS for name in members(group)]
 # Arguments that the program passes, not the YAML.
-PASSED = {"shape", "units", "u", "seed"}
+PASSED = {"shape", "units", "u", "seed", "x", "x_hat"}
 
 
 def command(*words, **environment):
@@ -51,6 +51,7 @@ def test_defaults_pass_the_checks():
         "model": "image_mlp",
         "latent": "binary",
         "rounding": "straight_through",
+        "loss": "squared_error",
         "experiment": None,
     }
 

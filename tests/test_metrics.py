@@ -59,11 +59,13 @@ def test_means_weigh_every_example_alike():
 def test_psnr():
     from telemetry.metrics import psnr_db
 
-    np.testing.assert_allclose(psnr_db(np.array([0.01, 1.0, 0.0], "float32")), [20, 0, 100], atol=1e-4)
+    x = np.full((3, 4, 5, 1), 0.25, "float32")
+    error = np.sqrt(np.array([0.01, 1.0, 0.0], "float32")).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(psnr_db(x, x + error), [20, 0, 100], atol=1e-4)
 
 
 def test_grid_shows_each_original_above_its_reconstruction():
-    from telemetry.tensorboard import grid
+    from telemetry.images import grid
 
     x = np.arange(17, dtype="float32").reshape(17, 1, 1, 1) / 100
     picture = grid(x, x + 0.5, scale=1)

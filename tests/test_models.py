@@ -26,8 +26,10 @@ def build(*overrides, shape=SHAPE):
 
 def trainer_of(autoencoder, batch_size, optimizer):
     from models.autoencoder import Trainer
+    from models.losses import squared_error
+    from telemetry.images import Images
 
-    trainer = Trainer(autoencoder, batch_size)
+    trainer = Trainer(autoencoder, squared_error, Images(), batch_size)
     optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer)
     return trainer
