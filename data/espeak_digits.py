@@ -133,16 +133,19 @@ def speak(chosen: list[Utterance]) -> list[np.ndarray]:
     Raises:
         DataError: it fails, hangs, or gives silence.
     """
-    request = json.dumps(chosen).encode()
-    try:
-        done = subprocess.run([sys.executable, PROGRAM], input=request, capture_output=True, timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise DataError(
-            f"data=espeak_digits: eSpeak NG has not finished within {LIMIT_SECONDS} s: try again"
-        ) from error
-    if done.returncode:
-        raise DataError(f"data=espeak_digits: {_reason(done)}")
-    sounds = list(_unpacked(done.stdout))
+    pipe, command = subprocess.PIPE, [sys.executable, str(PROGRAM)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            clips, errors = process.communicate(json.dumps(chosen).encode(), LIMIT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            message = f"data=espeak_digits: eSpeak NG has not finished within {LIMIT_SECONDS} s: try again"
+            raise DataError(message) from error
+        finally:  # interrupted, subprocess.run would not wait for its end
+            process.kill()
+            process.wait()
+    if process.returncode:
+        raise DataError(f"data=espeak_digits: {_reason(process.returncode, errors)}")
+    sounds = list(_unpacked(clips))
     if len(sounds) != len(chosen) or not all(sound.any() for sound in sounds):
         raise DataError("data=espeak_digits: eSpeak NG gave no sound: pip install --force-reinstall espeakng-loader")
     return sounds
@@ -164,9 +167,9 @@ def _wav_file(sound: np.ndarray) -> io.BytesIO:
     return file
 
 
-def _reason(done: subprocess.CompletedProcess) -> str:
+def _reason(status: int, errors: bytes) -> str:
     """Why the program failed: its last words, or the signal that ended it."""
-    if done.returncode < 0:
-        return f"eSpeak NG was ended by {signal.Signals(-done.returncode).name}: try again"
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1][:400] if lines else f"eSpeak NG failed with exit status {done.returncode}"
+    if status < 0:
+        return f"eSpeak NG was ended by {signal.Signals(-status).name}: try again"
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1][:400] if lines else f"eSpeak NG failed with exit status {status}"

@@ -90,4 +90,6 @@ def _opened(file: str) -> Iterator[soundfile.SoundFile]:
     except DataError as error:
         raise error if file in str(error) else DataError(f"{file}: {error}") from error
     except soundfile.LibsndfileError as error:
-        raise DataError(f"{file} cannot be read as WAV or FLAC ({error.error_string}): repair or remove it") from error
+        raise DataError(
+            f"{file} cannot be read as WAV or FLAC ({error.error_string or error.code}): repair or remove it"
+        ) from error
