@@ -138,16 +138,15 @@ def speak(chosen: list[Utterance]) -> list[np.ndarray]:
         try:
             clips, errors = process.communicate(json.dumps(chosen).encode(), LIMIT_SECONDS)
         except subprocess.TimeoutExpired as error:
-            message = f"data=espeak_digits: eSpeak NG has not finished within {LIMIT_SECONDS} s: try again"
-            raise DataError(message) from error
+            raise DataError(f"eSpeak NG has not finished within {LIMIT_SECONDS} s: try again") from error
         finally:  # interrupted, subprocess.run would not wait for its end
             process.kill()
             process.wait()
     if process.returncode:
-        raise DataError(f"data=espeak_digits: {_reason(process.returncode, errors)}")
+        raise DataError(f"the synthesis failed: {_reason(process.returncode, errors)}")
     sounds = list(_unpacked(clips))
     if len(sounds) != len(chosen) or not all(sound.any() for sound in sounds):
-        raise DataError("data=espeak_digits: eSpeak NG gave no sound: pip install --force-reinstall espeakng-loader")
+        raise DataError("eSpeak NG gave no sound: pip install --force-reinstall espeakng-loader")
     return sounds
 
 
@@ -160,7 +159,7 @@ def _unpacked(stream: bytes) -> Iterator[np.ndarray]:
 
 
 def _wav_file(sound: np.ndarray) -> io.BytesIO:
-    """In memory: TFDS stores what it reads from a file as bytes, but an array a third as compactly."""
+    """In memory. TFDS takes samples as bytes from files only; as numbers they would need three times the space."""
     file = io.BytesIO()
     soundfile.write(file, sound, RATE_HZ, format="WAV")
     file.seek(0)

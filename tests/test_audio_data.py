@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import signal
-import sys
 import wave
 from collections import Counter
 from pathlib import Path
@@ -683,7 +682,7 @@ def some(count=3):
 PROGRAMS = {
     "import sys; sys.exit('the package espeakng-loader is missing')": "the package espeakng-loader is missing",
     "import os, signal; os.write(1, bytes(9)); os.kill(os.getpid(), signal.SIGSEGV)": "was ended by SIGSEGV",
-    "import sys; sys.stderr.write('first\\nlast\\n'); sys.exit(3)": "data=espeak_digits: last",
+    "import sys; sys.stderr.write('first\\nlast\\n'); sys.exit(3)": "the synthesis failed: last",
     "import os; os._exit(3)": "failed with exit status 3",
     "import time; time.sleep(60)": "has not finished within 1 s",
     "pass": "gave no sound",
@@ -831,4 +830,5 @@ def test_synthesis_needs_no_tensorflow(beside):
 
 
 def test_no_library_is_loaded_into_this_process(digits):
-    assert "espeakng_loader" not in sys.modules or "espeak" not in Path("/proc/self/maps").read_text()
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or "libespeak" not in maps.read_text()
