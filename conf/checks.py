@@ -46,6 +46,7 @@ POSITIVE = Rule(lambda v: (_is_integer(v) or isinstance(v, float)) and 0 < v < m
 NOT_NEGATIVE = Rule(lambda v: v == 0 or POSITIVE.holds(v), "a finite number, 0 or more")
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
 TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "", "a text that is not empty")
+RATE = _integer(1, 384_000)
 FOLDER = Rule(lambda v: isinstance(v, str) and os.path.isdir(os.path.expanduser(v)), "an existing folder")
 
 RULES = {
@@ -63,6 +64,10 @@ RULES = {
     "data.name": _or_null(TEXT),
     "data.data_dir": _or_null(FOLDER),
     "data.path": _or_null(TEXT),
+    "data.sample_rate_hz": RATE,
+    "data.source_rate_hz": _or_null(RATE),
+    "data.clip_seconds": POSITIVE,
+    "data.peak_normalize": FLAG,
     "model.widths": _list_of(_integer(1)),
     "model.channels": _list_of(_integer(1)),
     "model.width": _integer(1),

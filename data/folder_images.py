@@ -5,15 +5,13 @@
 The files are read at every start and nothing is stored, so that a changed folder is never read stale.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
-from data import images
+from data import folder, images
 from data.pipeline import DataError, Splits
 
 log = logging.getLogger(__name__)
@@ -39,37 +37,11 @@ def load(path: str | None, image_size: Sequence[int]) -> Splits:
     Raises:
         DataError: no such folder, fewer than 3 images in it, or one that cannot be decoded.
     """
-    if not path:
-        raise DataError("data.path is missing: give your folder, as in data=folder_images data.path=/my/pngs")
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"data.path={path} {'is not a folder' if folder.exists() else 'does not exist'}")
     size = images.size_of(image_size)
-    files = _shuffled(folder, _image_files(folder))
-    log.info("reading %d images under %s", len(files), folder)
-    x = _decode_all(files, size)
-    tenth = max(1, len(files) // 10)
-    parts = x[2 * tenth :], x[tenth : 2 * tenth], x[:tenth]
-    return Splits(*(tf.data.Dataset.from_tensor_slices(part) for part in parts))
-
-
-def _image_files(folder: Path) -> list[Path]:
-    """PNG and JPEG files, relative to the folder."""
-    candidates = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    relative = [file.relative_to(folder) for file in candidates]
-    visible = [file for file in relative if not any(part.startswith(".") for part in file.parts)]
-    if len(visible) < 3:
-        raise DataError(
-            f"data.path={folder} holds {len(visible)} PNG or JPEG files, subfolders included: "
-            f"at least 3 are needed, one each for training, validation and test"
-        )
-    return visible
-
-
-def _shuffled(folder: Path, files: list[Path]) -> list[str]:
-    """The files' full names in the order of their relative names' hashes."""
-    order = sorted(files, key=lambda file: hashlib.sha256(file.as_posix().encode()).digest())
-    return [str(folder / file) for file in order]
+    files = folder.find(path, SUFFIXES, "PNG or JPEG", "data=folder_images data.path=/my/pngs")
+    log.info("reading %d images under %s", len(files), path)
+    parts = {key: _decode_all(part, size) for key, part in folder.split(files).items()}
+    return Splits(**{key: tf.data.Dataset.from_tensor_slices(part) for key, part in parts.items()})
 
 
 def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:

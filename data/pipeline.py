@@ -17,9 +17,10 @@ T = TypeVar("T", tf.data.Dataset, tf.Tensor)
 
 
 class Splits(NamedTuple, Generic[T]):
-    """Three disjoint sets of examples `x`, in a fixed order: images are float32 `[height, width, 1]` in [0, 1].
+    """Three disjoint sets of examples `x`, in a fixed order.
 
-    Loaders give data sets of single examples, of known cardinality; `in_memory` makes tensors `[examples, ...]`.
+    An image is float32 `[height, width, 1]` in [0, 1], a clip of audio float32 `[samples, 1]` in [-1, 1]. Loaders give
+    data sets of single examples, of known cardinality; `in_memory` makes tensors `[examples, ...]`.
     """
 
     train: T

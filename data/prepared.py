@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -143,7 +144,9 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     log.info("preparing %s in %s, once ...", builder.name, builder.data_dir)
     tfds.display_progress_bar(sys.stderr.isatty())
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what the line above says
+        # TFDS prints what the line above says; pydub misses ffmpeg, which only MP3 and the like need
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Couldn't find ffmpeg")
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except DataError:
         raise
@@ -171,14 +174,17 @@ def _reachable(url: str) -> bool:
 
 
 def _no_network(builder: tfds.core.DatasetBuilder) -> str:
+    of_audio = any(type(value) is tfds.features.Audio for value in builder.info.features.values())
     return (
         f"{builder.name} is not prepared in {builder.data_dir}, and its download cannot be reached.\n"
-        f"Without network: data=mnist_5k, which comes with an installed package,\n"
+        f"Without network: data={'espeak_digits' if of_audio else 'mnist_5k'}, which an installed package brings,\n"
         f"or data.data_dir=... with a prepared copy (the folder that holds {builder.name}/)."
     )
 
 
 def _failed(builder: tfds.core.DatasetBuilder, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename in ("ffmpeg", "ffprobe"):
+        return f"{builder.name} needs the program {error.filename} to decode its sounds: install ffmpeg"
     if isinstance(error, OSError) and error.strerror:
         root = builder.data_dir_root
         return f"cannot write {builder.name} to {root}: {error.strerror}. Give another folder with data.data_dir=..."

@@ -1,8 +1,10 @@
 """What tests share. TensorFlow is imported by the tests that need it, not at collection."""
 
 import os
+import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,6 +15,43 @@ ROOT = Path(__file__).parent.parent
 def members(group):
     """The names that a configuration group offers, found in its folder."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def config(stem, **overrides):
+    """A data set's YAML with these values in it."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.load(ROOT / "conf" / "data" / f"{stem}.yaml")
+    node.pop("defaults", None)  # what it changes of other settings
+    OmegaConf.set_struct(node, True)
+    return OmegaConf.merge(node, overrides)
+
+
+def load(stem, **overrides):
+    """What train.py does, with the loader's own exception in place of Hydra's wrapping."""
+    import hydra
+
+    try:
+        return hydra.utils.instantiate(config(stem, **overrides))
+    except hydra.errors.InstantiationException as error:
+        raise error.__cause__ from None
+
+
+def sentence(stem, **overrides):
+    """The message of the DataError that this configuration raises: a few lines and no more."""
+    from data.pipeline import DataError
+
+    with pytest.raises(DataError) as caught:
+        load(stem, **{"data_dir": None, **overrides} if "data_dir" in config(stem) else overrides)
+    message = str(caught.value)
+    assert message.count("\n") < 4
+    assert len(message) < 700
+    return message
+
+
+def array(dataset):
+    """All examples, `[examples, ...]`."""
+    return np.concatenate(list(dataset.batch(1000).as_numpy_iterator()))
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +73,18 @@ def train_small(tmp_path, data_dir):
         return train(compose([*small, f"output_dir={tmp_path / output}", *overrides]))
 
     return run
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Closes Python's sockets and gives the list of those who tried."""
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args)
+        raise socket.gaierror("no network in this test")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return tried

@@ -1,52 +1,15 @@
 """Data sets against what is really in the files, batches against NumPy, mistakes against their sentences."""
 
 import gzip
-import socket
 from collections import Counter
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, array, config, load, members, sentence
 
-ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(file.stem for file in (ROOT / "conf" / "data").glob("*.yaml"))
 SPOKEN_DIGIT = ROOT.parent / "shared" / "tfds"
 IMAGE_LOADERS = ("data.mnist_5k.load", "data.tfds_image.load", "data.folder_images.load")
-
-
-def config(stem, **overrides):
-    from omegaconf import OmegaConf
-
-    node = OmegaConf.load(ROOT / "conf" / "data" / f"{stem}.yaml")
-    OmegaConf.set_struct(node, True)
-    return OmegaConf.merge(node, overrides)
-
-
-def load(stem, **overrides):
-    """What train.py does, with the loader's own exception in place of Hydra's wrapping."""
-    import hydra
-
-    try:
-        return hydra.utils.instantiate(config(stem, **overrides))
-    except hydra.errors.InstantiationException as error:
-        raise error.__cause__ from None
-
-
-def sentence(stem, **overrides):
-    """The message of the DataError that this configuration raises: a few lines and no more."""
-    from data.pipeline import DataError
-
-    with pytest.raises(DataError) as caught:
-        load(stem, **{"data_dir": None, **overrides} if stem != "folder_images" else overrides)
-    message = str(caught.value)
-    assert message.count("\n") < 4
-    assert len(message) < 700
-    return message
-
-
-def array(dataset):
-    return np.concatenate(list(dataset.batch(1000).as_numpy_iterator()))
 
 
 def pictures(dataset):
@@ -116,25 +79,10 @@ def overrides(sets, pngs):
     return {"folder_images": {"path": pngs}, "tfds_image": {"name": "kmnist", "data_dir": sets}}, {"data_dir": sets}
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    """Closes Python's sockets and gives the list of those who tried."""
-    tried = []
-
-    def refuse(*args, **kwargs):
-        tried.append(args)
-        raise socket.gaierror("no network in this test")
-
-    for name in ("getaddrinfo", "create_connection"):
-        monkeypatch.setattr(socket, name, refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return tried
-
-
 # Every configuration
 
 
-@pytest.mark.parametrize("stem", [stem for stem in CONFIGS if config(stem)["_target_"] in IMAGE_LOADERS])
+@pytest.mark.parametrize("stem", [stem for stem in members("data") if config(stem)["_target_"] in IMAGE_LOADERS])
 def test_images_are_float32_in_the_unit_range(stem, overrides):
     special, usual = overrides
     splits = load(stem, **special.get(stem, usual))

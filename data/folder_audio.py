@@ -1,0 +1,95 @@
+"""Your own WAV and FLAC files.
+
+    python train.py data=folder_audio data.path=/my/recordings
+
+The files are read at every start and nothing is stored, so that a changed folder is never read stale.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import soundfile
+import tensorflow as tf
+
+from data import audio, folder
+from data.pipeline import DataError, Splits
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".wav", ".flac")
+
+
+def load(path: str | None, sample_rate_hz: int, clip_seconds: float, peak_normalize: bool) -> Splits:
+    """All WAV and FLAC files under `path`, 80 % / 10 % / 10 % of the files, as clips of one rate and one length.
+
+    A file longer than a clip is cut into consecutive clips, which stay in one split; a rest shorter than half a clip
+    is left out. A shorter file is one clip, padded with zeros at the end. Which file goes where depends on its name
+    relative to `path` (on the name's hash): adding files moves few others.
+
+    Args:
+        path: a folder, searched with all its subfolders; hidden files are left out.
+        sample_rate_hz: what all sounds are resampled to.
+        clip_seconds: the length of all clips.
+        peak_normalize: true: the loudest sample of every clip becomes 1 or -1; false: full scale is 1.
+
+    Returns:
+        Clips `[samples, 1]` in [-1, 1]; channels are averaged.
+
+    Raises:
+        DataError: no such folder, fewer than 3 sounds in it, or one that is empty or cannot be decoded.
+    """
+    clip = audio.clip_format(sample_rate_hz, clip_seconds, peak_normalize)
+    files = folder.find(path, SUFFIXES, "WAV or FLAC", "data=folder_audio data.path=/my/recordings")
+    parts = {
+        key: [piece for file in part for piece in _pieces(file, clip)] for key, part in folder.split(files).items()
+    }
+    log.info("reading %d clips from %d files under %s", sum(map(len, parts.values())), len(files), path)
+    return Splits(**{key: tf.data.Dataset.from_tensor_slices(_read_all(part, clip)) for key, part in parts.items()})
+
+
+def _pieces(file: str, clip: audio.ClipFormat) -> list[tuple[str, int]]:
+    """`(file, index)` of every clip in a file."""
+    with _opened(file) as sound:
+        length = -(-sound.frames * clip.sample_rate_hz // sound.samplerate)
+        if not length:
+            raise DataError(f"{file} holds no sound: remove it")
+    return [(file, index) for index in range(max(1, (2 * length + clip.samples) // (2 * clip.samples)))]
+
+
+def _read_all(pieces: list[tuple[str, int]], clip: audio.ClipFormat) -> np.ndarray:
+    """All clips, `[clips, samples, 1]`, decoded in parallel, each by itself: a long file is never in memory whole."""
+    x = np.empty((len(pieces), clip.samples, 1), np.float32)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row, decoded in zip(x, pool.map(lambda piece: _read(piece, clip), pieces), strict=True):
+            row[:] = decoded
+    return x
+
+
+def _read(piece: tuple[str, int], clip: audio.ClipFormat) -> np.ndarray:
+    file, index = piece
+    with _opened(file) as sound:
+        start, stop, skip = audio.source_range(sound.samplerate, clip, index)
+        frames = min(stop, sound.frames) - start
+        sound.seek(start)
+        stored = sound.read(frames, dtype="float64")
+        if len(stored) < frames:
+            raise DataError(f"{file} ends {frames - len(stored)} frames too early: repair or remove it")
+        return audio.prepare(stored, sound.samplerate, clip, skip)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[soundfile.SoundFile]:
+    """The file's header read; what goes wrong with it names the file."""
+    try:
+        with soundfile.SoundFile(file) as sound:
+            yield sound
+    except DataError as error:
+        raise error if file in str(error) else DataError(f"{file}: {error}") from error
+    except soundfile.LibsndfileError as error:
+        raise DataError(
+            f"{file} cannot be read as WAV or FLAC ({error.error_string or error.code}): repair or remove it"
+        ) from error
