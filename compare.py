@@ -26,13 +26,17 @@ log = logging.getLogger("compare")
 # What differs here makes two runs no others; the number of epochs does.
 HOW = [key for key in INCIDENTAL if key != "epochs"]
 
-# Title, key of result.json, format.
+# Title, key of result.json, format; a column that no run has is left out.
 COLUMNS = [
     ("hard test loss", "test_loss", "{:.4f}"),
     ("test PSNR, dB", "test_psnr", "{:.2f}"),
+    ("test SI-SDR, dB", "test_si_sdr", "{:.2f}"),
+    ("test log-spectral distance, dB", "test_log_spectral_distance", "{:.2f}"),
     ("hard val loss", "val_loss", "{:.4f}"),
     ("soft val loss", "val_soft_loss", "{:.4f}"),
+    ("val gap", "val_gap", "{:.4f}"),
     ("bits", "bits_per_example", "{:.1f}"),
+    ("bits/s", "bits_per_second", "{:.0f}"),
     ("code usage", "code_usage", "{:.3f}"),
 ]
 
@@ -86,11 +90,12 @@ def read_runs(folder: Path, where: dict[str, str]) -> pd.DataFrame:
 def table(runs: pd.DataFrame, by: list[str]) -> str:
     """Markdown: a row for each combination, mean and sample standard deviation over its runs, best test loss first."""
     varying = [*(key for key in by[:-1] if runs[key].nunique() > 1), by[-1]]
-    stats = runs.groupby(varying)[[key for _, key, _ in COLUMNS]].agg(["mean", "std", "count"])
+    columns = [(title, key, form) for title, key, form in COLUMNS if key in runs]
+    stats = runs.groupby(varying)[[key for _, key, _ in columns]].agg(["mean", "std", "count"])
     stats = stats.sort_values([*varying[:-1], ("test_loss", "mean")])
-    lines = [[*varying, "runs", *(title for title, _, _ in COLUMNS)], ["---"] * (len(varying) + 1 + len(COLUMNS))]
+    lines = [[*varying, "runs", *(title for title, _, _ in columns)], ["---"] * (len(varying) + 1 + len(columns))]
     for names, row in zip(stats.index.to_frame().values, stats.to_dict("records"), strict=True):
-        cells = [_mean_and_spread(row[key, "mean"], row[key, "std"], form) for _, key, form in COLUMNS]
+        cells = [_mean_and_spread(row[key, "mean"], row[key, "std"], form) for _, key, form in columns]
         lines.append([*(f"`{name}`" if name else "" for name in names), str(row["test_loss", "count"]), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -139,6 +144,8 @@ def _curve(folder: Path, metric: str) -> pd.Series:
 
 
 def _mean_and_spread(mean: float, spread: float, form: str) -> str:
+    if math.isnan(mean):
+        return ""  # runs of another kind of data have this one
     return form.format(mean) + ("" if math.isnan(spread) else f" ± {form.format(spread)}")
 
 

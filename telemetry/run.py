@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from conf import GROUPS
 from conf.checks import ConfigError
 from conf.settings import NAMED_IN_PATHS, difference, settings, shown
 from telemetry.records import write_atomically
@@ -59,6 +60,8 @@ class RunDirectory:
         if stored["epochs"] > ours["epochs"]:  # its learning rate fell more slowly: another run; more go on with it
             differing["epochs"] = stored["epochs"], ours["epochs"]
         if differing:
+            choices = difference(stored["choices"], ours["choices"])  # all other differences may follow from these
+            differing = {group: pair for group, pair in choices.items() if group in GROUPS} or differing
             keys = ", ".join(f"{key} ({shown(a)} there, {shown(b)} here)" for key, (a, b) in differing.items())
             raise ConfigError(
                 f"{self.path} holds a run of another configuration, which differs in {keys}: "

@@ -111,7 +111,7 @@ def test_what_did_not_finish_is_named_and_left_out(runs, tmp_path):
     [
         (["runs=nowhere"], "error: runs=nowhere holds no finished run that fits"),
         (["where.latent=octal"], "error: runs=runs holds no finished run that fits"),
-        (["by=colour"], "error: by=colour: choose from data, model, latent, rounding"),
+        (["by=colour"], "error: by=colour: choose from data, model, latent, rounding, loss"),
         (["metric=beauty"], "error: metric=beauty is no column of"),
     ],
 )

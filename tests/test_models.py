@@ -24,14 +24,17 @@ def build(*overrides, shape=SHAPE):
     return Autoencoder(encoder, latent, hydra.utils.instantiate(cfg.rounding), decoder)
 
 
-def trainer_of(autoencoder, batch_size, optimizer):
-    from models.autoencoder import Trainer
-    from models.losses import squared_error
-    from telemetry.images import Images
+def trainer_of(autoencoder, batch_size, optimizer, data="mnist_5k", **settings):
+    import hydra
 
-    trainer = Trainer(autoencoder, squared_error, Images(), batch_size)
+    from models.autoencoder import Trainer
+    from telemetry.media import media_of
+
+    cfg = compose([f"data={data}"])
+    media = media_of(cfg.data, autoencoder.encoder.input_shape[1:])
+    trainer = Trainer(autoencoder, hydra.utils.instantiate(cfg.loss), media, batch_size)
     optimizer.build(autoencoder.trainable_variables)
-    trainer.compile(optimizer=optimizer)
+    trainer.compile(optimizer=optimizer, **settings)
     return trainer
 
 
@@ -105,6 +108,56 @@ def test_image_model_refuses_audio(model):
 def test_conv_refuses_sides_that_it_cannot_halve():
     with pytest.raises(ValueError, match="multiples of 4, got 30 x 28"):
         build("model=image_conv", shape=(30, 28, 1))
+
+
+TINY_AUDIO = ["model=audio_conv", "model.strides=[4,8]", "model.channels=[6,8]", "model.dilations=[1,2]"]
+
+
+@pytest.mark.parametrize("latent", members("latent"))
+@pytest.mark.parametrize(("samples", "frames"), [(8000, 125), (8001, 126), (8063, 126), (100, 2), (3, 1)])
+def test_audio_model_compresses_time_and_returns_clips_of_its_inputs_length(latent, samples, frames):
+    autoencoder = build("model=audio_conv", f"latent={latent}", "model.channels=[4,4,4]", shape=(samples, 1))
+    x = np.random.default_rng(0).uniform(-1, 1, (2, samples, 1)).astype("float32")
+    assert autoencoder.encode(x).shape == (2, frames, autoencoder.latent.units)
+    assert autoencoder(x).shape == x.shape
+
+
+@pytest.mark.parametrize(("strides", "frames"), [("[8]", 100), ("[2,2,2,2]", 50), ("[5,4,8]", 5), ("[1,10]", 80)])
+def test_strides_give_the_compression_in_time(strides, frames):
+    channels = f"[{','.join('4' for _ in strides.split(','))}]"
+    autoencoder = build("model=audio_conv", f"model.strides={strides}", f"model.channels={channels}", shape=(800, 1))
+    assert autoencoder.encode(np.zeros((1, 800, 1), "float32")).shape[1] == frames
+    assert autoencoder(np.zeros((1, 800, 1), "float32")).shape == (1, 800, 1)
+
+
+def test_audio_model_begins_as_a_linear_transform():
+    autoencoder = build(*TINY_AUDIO, shape=(320, 1))
+    rng = np.random.default_rng(0)
+    for part, shape in ((autoencoder.encoder, (320, 1)), (autoencoder.decoder, (10, autoencoder.latent.units))):
+        a, b = rng.normal(size=(2, 1, *shape)).astype("float32")
+        np.testing.assert_allclose(part(2 * a - 3 * b), 2 * part(a) - 3 * part(b), atol=1e-4)
+        assert np.abs(part(a)).max() > 0.01
+
+
+def test_audio_decoder_reaches_every_sample_with_as_many_taps():
+    autoencoder = build(*TINY_AUDIO, shape=(640, 1))
+    for weight in autoencoder.decoder.weights:
+        weight.assign(np.ones(weight.shape) if "bend" not in weight.path and "bias" not in weight.path else weight)
+    residual = [layer for layer in autoencoder.decoder.layers if layer.name.startswith("decoder_") and layer.weights]
+    for layer in residual:
+        if "up" not in layer.name and "units" not in layer.name:
+            layer.set_weights([np.zeros(weight.shape) for weight in layer.weights])
+    x_hat = np.asarray(autoencoder.decoder(np.ones((1, 20, autoencoder.latent.units), "float32")))[0, :, 0]
+    inside = x_hat[100:-100]
+    np.testing.assert_allclose(inside, inside[0], rtol=1e-5)
+    assert inside[0] > 0
+
+
+def test_audio_model_refuses_images_and_uneven_lists():
+    with pytest.raises(ValueError, match=r"needs audio .* \[28, 28, 1\]"):
+        build("model=audio_conv")
+    with pytest.raises(ValueError, match=r"as many model.channels as model.strides, got \[8\] and \[4, 4, 4\]"):
+        build("model=audio_conv", "model.channels=[8]", shape=(800, 1))
 
 
 @pytest.mark.parametrize("latent", members("latent"))
@@ -206,6 +259,24 @@ def test_every_strategy_trains_on_every_latent(latent, rounding):
     # `ramp` lets a gradient through on a window so narrow that a dozen small steps may all miss it.
     assert moved == (min(history["gradient_flow/zero_fraction"]) < 1)
     assert moved or rounding in ("hard", "ramp")
+
+
+@pytest.mark.parametrize("latent", members("latent"))
+@pytest.mark.parametrize("rounding", members("rounding"))
+def test_every_strategy_trains_on_audio_on_every_latent(latent, rounding):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    autoencoder = build(*TINY_AUDIO, f"latent={latent}", f"rounding={rounding}", shape=(256, 1))
+    trainer = trainer_of(autoencoder, 8, keras.optimizers.Adam(1e-2), "espeak_digits", run_eagerly=True)
+    pitch = np.random.default_rng(0).uniform(0.05, 0.2, (8, 1, 1))
+    x = np.sin(pitch * np.arange(256)[:, None]).astype("float32")
+    losses = [float(trainer.train_step(x)["loss"]) for _ in range(8) if not trainer.gradient_flow.reset_state()]
+    assert losses[-1] < losses[0]
+    logs = trainer.evaluate(x, batch_size=8, return_dict=True, verbose=0)
+    assert np.isfinite(list(logs.values())).all()
+    assert {"si_sdr", "log_spectral_distance", "bits_per_second"} <= set(logs)
+    assert logs["bits_per_second"] == logs["bits"] > 0, "clips last a second"
 
 
 @pytest.mark.parametrize("rounding", members("rounding"))
