@@ -11,6 +11,9 @@ written with `m = floor(u)`, `t = u - m` (the place within the cell, from 0 to 1
 even) and `dy`, the gradient that arrives from the decoder. Values and gradients are finite for every finite
 `u`; a gradient too large for the dtype becomes its largest number.
 
+A random strategy has one more keyword, `seed`, which the program passes anew each step: an int32 tensor of
+shape [2]. What it returns is a function of `u` and `seed` alone, so there is no state to store.
+
 The folder needs only TensorFlow: copy it into another project, under any name, and it works. To add a
 strategy, add `<name>.py` here and `conf/rounding/<name>.yaml`; tests and gallery find it by themselves.
 """

@@ -1,7 +1,7 @@
 """Every strategy there is, found in the folders without importing TensorFlow, and what each one should compute.
 
-A new deterministic strategy needs an entry in `ORACLES`, a new hyperparameter one in `HYPERPARAMETERS`; a test
-says so if it is missing.
+A new deterministic strategy needs an entry in `ORACLES`, a random one in `OUTCOMES`, a new hyperparameter one in
+`HYPERPARAMETERS`; a test says so if it is missing.
 """
 
 import ast
@@ -50,11 +50,11 @@ class Strategy:
         return "seed" in [argument.arg for argument in arguments]
 
     def build(self, **overrides: Any) -> Callable:
-        """The callable `u -> code`, with the YAML's hyperparameters but for the overridden ones."""
+        """The callable `u -> code`, with the YAML's hyperparameters (and a seed) but for the overridden ones."""
         import hydra
 
         fixed = {"seed": [1, 2]} if self.random else {}
-        return functools.partial(hydra.utils.instantiate(self.config), **fixed, **overrides)
+        return functools.partial(hydra.utils.instantiate(self.config), **{**fixed, **overrides})
 
 
 def load(path: Path) -> Strategy:
@@ -63,6 +63,7 @@ def load(path: Path) -> Strategy:
 
 STRATEGIES = [load(path) for path in sorted(CONF.glob("*.yaml"))]
 DETERMINISTIC = [strategy for strategy in STRATEGIES if not strategy.random]
+RANDOM = [strategy for strategy in STRATEGIES if strategy.random]
 BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
 
 
@@ -206,12 +207,25 @@ ORACLES = {
     "scaled_sigmoid": Oracle(scaled_sigmoid, ({"steepness": 0.5}, {"steepness": 2}, {"steepness": 60.0})),
 }
 
+# What random ones should compute: value and slope in float64 at the noise's `p`-quantile, p ~ U(0, 1). The
+# code's distribution, its mean and that of the slope all follow from it.
+
+
+def noisy_line(u: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return u + p - 0.5, np.ones_like(p)
+
+
+OUTCOMES = {
+    "uniform_noise": Oracle(noisy_line),
+}
+
 
 def cases(strategy: Strategy) -> list[dict[str, Any]]:
     """Hyperparameters to compare a strategy with its closed form at."""
     own = strategy.hyperparameters
     plain = all(isinstance(value, (int, float, str)) for value in own.values())
-    shared = ORACLES[strategy.function].cases if strategy.name == strategy.function else ()
+    table = OUTCOMES if strategy.random else ORACLES
+    shared = table[strategy.function].cases if strategy.name == strategy.function else ()
     return [*([own] if plain else []), *shared]
 
 

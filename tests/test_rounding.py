@@ -16,6 +16,8 @@ from strategies import (
     DETERMINISTIC,
     HYPERPARAMETERS,
     ORACLES,
+    OUTCOMES,
+    RANDOM,
     STRATEGIES,
     Strategy,
     cases,
@@ -24,17 +26,27 @@ from strategies import (
 )
 
 WITH_ORACLE = [strategy for strategy in DETERMINISTIC if strategy.function in ORACLES]
+WITH_OUTCOMES = [strategy for strategy in RANDOM if strategy.function in OUTCOMES]
 EVERY = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
 EVERY_DETERMINISTIC = pytest.mark.parametrize("strategy", DETERMINISTIC, ids=lambda s: s.name)
+EVERY_RANDOM = pytest.mark.parametrize("strategy", RANDOM, ids=lambda s: s.name)
 DTYPES = pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-EVERY_CASE = pytest.mark.parametrize(
-    ("strategy", "values"),
-    [
-        pytest.param(strategy, values, id="-".join([strategy.name, *map(str, values.values())]))
-        for strategy in WITH_ORACLE
-        for values in cases(strategy)
-    ],
-)
+
+
+def every_case(strategies):
+    """Each strategy at each of its hyperparameters to compare."""
+    return pytest.mark.parametrize(
+        ("strategy", "values"),
+        [
+            pytest.param(strategy, values, id="-".join([strategy.name, *map(str, values.values())]))
+            for strategy in strategies
+            for values in cases(strategy)
+        ],
+    )
+
+
+EVERY_CASE = every_case(WITH_ORACLE)
+EVERY_RANDOM_CASE = every_case(WITH_OUTCOMES)
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +126,16 @@ def test_has_an_oracle(strategy):
     )
 
 
+@EVERY_RANDOM
+def test_has_outcomes(strategy):
+    assert strategy.function in OUTCOMES, (
+        f"{strategy.function} has a `seed`, so it is random: add what becomes of its noise to OUTCOMES in strategies.py"
+    )
+
+
 def test_every_oracle_has_its_strategy():
-    assert ORACLES.keys() <= {strategy.function for strategy in STRATEGIES}
+    assert ORACLES.keys() <= {strategy.function for strategy in DETERMINISTIC}
+    assert OUTCOMES.keys() <= {strategy.function for strategy in RANDOM}
 
 
 @EVERY
@@ -135,6 +155,7 @@ def test_yaml_and_signature_agree(strategy):
     assert (u.name, u.kind) == ("u", u.POSITIONAL_OR_KEYWORD)
     assert all(keyword.kind == keyword.KEYWORD_ONLY for keyword in keywords)
     assert all(keyword.annotation is not keyword.empty for keyword in keywords)
+    assert all(keyword.default is keyword.empty for keyword in keywords if keyword.name == "seed")
     defaults = {keyword.name: keyword.default for keyword in keywords if keyword.name != "seed"}
     assert strategy.hyperparameters.keys() == defaults.keys()
     if strategy.name == strategy.function:
@@ -155,13 +176,13 @@ def test_folder_needs_only_tensorflow(tmp_path):
     script = f"""
 import importlib, sys
 import tensorflow as tf
-for name in {[strategy.function for strategy in DETERMINISTIC]}:
-    print(name, getattr(importlib.import_module("borrowed." + name), name)(tf.constant([0.0, 1.0])).shape)
+for name, seed in {[(s.function, {"seed": [1, 2]} if s.random else {}) for s in STRATEGIES]}:
+    print(name, getattr(importlib.import_module("borrowed." + name), name)(tf.constant([0.0, 1.0]), **seed).shape)
 assert not {{"rounding", "hydra", "omegaconf"}} & sys.modules.keys()
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(DETERMINISTIC)
+    assert len(done.stdout.splitlines()) == len(STRATEGIES)
 
 
 # Values and gradients
@@ -336,6 +357,146 @@ def test_monotone(run, strategy, values, dtype):
     assert np.min(actual.gradient) >= 0
 
 
+# Noise
+
+DRAWS = 100_000
+SIGMAS = 5  # of an estimate's error: a right one is further off once in 1.7 million seeds
+
+
+def draws(run, strategy, u, dtype="float64", **values):
+    """Value and gradient of so many draws at each place `u`: `[places, draws]`."""
+    return run(strategy.build(**values), np.repeat(np.array(u, dtype)[:, None], DRAWS, axis=1))
+
+
+def outcomes(strategy, u, **values):
+    """Value and slope that the draws should be like: `[places, quantiles]`, with the noise's extremes."""
+    p = np.concatenate([[1e-9], (np.arange(DRAWS) + 0.5) / DRAWS, [1 - 1e-9]])
+    return OUTCOMES[strategy.function].curve(np.array(u)[:, None], p[None], **values)
+
+
+def assert_mean(actual, desired):
+    """The mean over the last axis, and that of the squared deviations, within sigmas of their errors."""
+    mean = desired.mean(-1, keepdims=True)
+    for moment in (lambda x: x, lambda x: (x - mean) ** 2):
+        error = np.abs(moment(actual).mean(-1) - moment(desired).mean(-1))
+        assert np.all(error <= SIGMAS * moment(desired).std(-1) / DRAWS**0.5 + 1e-12), error
+
+
+PLACES = (-2.7, -1, 0, 0.1, 0.5, 0.8, 3.4)
+
+
+@EVERY_RANDOM_CASE
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_have_the_stated_distribution(run, strategy, values, dtype):
+    """Kolmogorov-Smirnov distance, which passes 0.01 once in 2e8 seeds; range, mean, variance, and the slope's."""
+    actual = draws(run, strategy, PLACES, dtype, **values)
+    value, slope = outcomes(strategy, np.array(PLACES, dtype).astype("float64"), **values)
+    for drawn, stated in zip(actual.value, value, strict=True):
+        steps = np.concatenate([drawn, stated])
+        below = [np.searchsorted(np.sort(x), steps, side="right") / len(x) for x in (drawn, stated)]
+        assert np.max(np.abs(below[0] - below[1])) < 0.01
+        assert np.all((drawn >= stated.min() - 1e-6) & (drawn <= stated.max() + 1e-6))
+    assert_mean(actual.value.astype("float64"), value)
+    assert_mean(actual.gradient.astype("float64"), slope)
+
+
+@EVERY_RANDOM_CASE
+def test_random_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
+    u = sample("float64")
+    dy = np.random.default_rng(1).normal(size=u.shape)
+    f = strategy.build(**values)
+    np.testing.assert_allclose(run(f, u, dy).gradient, dy * run(f, u).gradient, rtol=1e-14)
+
+
+@EVERY_RANDOM
+@DTYPES
+def test_same_seed_same_values(run, strategy, dtype):
+    u, f = sample(dtype), strategy.build()
+    once = run(f, u)
+    for mode in ("eager", "graph"):
+        again = run(f, u, mode=mode)
+        np.testing.assert_array_equal(again.value, once.value)
+        np.testing.assert_array_equal(again.gradient, once.gradient)
+
+
+@EVERY_RANDOM
+def test_another_seed_other_values(run, strategy):
+    u = sample("float32")
+    base = run(strategy.build(), u).value
+    for seed in ([1, 3], [2, 2], [2, 1], [-1, 2], [1, -2]):
+        assert np.mean(run(strategy.build(seed=seed), u).value != base) > 0.2, seed
+
+
+@EVERY_RANDOM
+def test_elements_are_independent(run, strategy):
+    """Correlation along and across the rows of a matrix, all of it at the same place."""
+    value = run(strategy.build(), np.full((200, 500), 0.3)).value.ravel()
+    for lag in (1, 2, 3, 4, 5, 8, 16, 500, 1000):
+        assert abs(np.corrcoef(value[:-lag], value[lag:])[0, 1]) < SIGMAS / (value.size - lag) ** 0.5, lag
+
+
+@EVERY_RANDOM
+def test_seeds_are_independent(run, strategy):
+    """Correlation of all steps of neighbouring runs, element by element and with the element next to it."""
+    seeds = [(run_seed, step) for run_seed in (0, 1, 2) for step in (*range(8), 1000, 1001)]
+    values = np.array([run(strategy.build(seed=seed), np.full(10_000, 0.3)).value for seed in seeds])
+    both = np.concatenate([values[:, 1:], values[:, :-1]])
+    correlation = np.corrcoef(both) - np.eye(len(both))
+    assert np.abs(correlation).max() < SIGMAS / values.shape[1] ** 0.5
+
+
+@EVERY_RANDOM
+def test_seed_may_be_a_tensor_of_the_step(tf, run, strategy):
+    """As training gives it: another value each step, one trace; and whatever int32 can hold."""
+    traces, f = [], strategy.build()
+
+    @tf.function
+    def step(u, seed):
+        traces.append(seed)
+        return f(u, seed=seed)
+
+    u = sample("float32")
+    for seed in ([0, 0], [0, 1], [7, 10**6], [-1, -1], [2**31 - 1, -(2**31)]):
+        given = tf.constant(seed, tf.int32)
+        np.testing.assert_array_equal(step(tf.constant(u), given), run(strategy.build(seed=given), u).value)
+        for same in (seed, tuple(seed), np.array(seed, "int32"), tf.Variable(given)):
+            np.testing.assert_array_equal(f(tf.constant(u), seed=same), f(tf.constant(u), seed=given))
+    assert len(traces) == 1
+
+
+@EVERY_RANDOM
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_random_half_precision_is_rounded_once(run, tf, strategy, dtype):
+    """The float32 result with the same noise, cast."""
+    u = tf.cast(sample("float32"), dtype)
+    half, single = run(strategy.build(), u), run(strategy.build(), tf.cast(u, tf.float32))
+    np.testing.assert_array_equal(half.value, tf.cast(single.value, dtype))
+    np.testing.assert_array_equal(half.gradient, tf.cast(single.gradient, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_noise_is_the_same_bit_for_bit_however_it_runs(tf, dtype):
+    from rounding._noise import uniform
+
+    compiled = tf.function(uniform), tf.function(uniform, jit_compile=True)
+    for shape in [(1,), (7, 143)]:
+        for seed in ([0, 0], [1, 2], [-5, 2**31 - 1]):
+            given = tf.zeros(shape, dtype), tf.constant(seed)
+            for mode in compiled:
+                np.testing.assert_array_equal(mode(*given), uniform(*given))
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 24), ("float32", 24), ("float64", 53)])
+def test_noise_lies_strictly_within_the_cell_and_on_both_sides_alike(tf, dtype, bits):
+    """Odd multiples of half a grid step: as fine as the computing dtype holds, symmetric, never 0 or 1/2."""
+    from rounding._noise import uniform
+
+    steps = uniform(tf.zeros(DRAWS, dtype), [1, 2]).numpy().astype("float64") * 2.0 ** (bits + 1)
+    np.testing.assert_array_equal(steps % 2, 1)
+    assert 0.999 * 2**bits < np.max(np.abs(steps)) < 2**bits
+    assert abs(np.mean(steps > 0) - 0.5) < SIGMAS * 0.5 / DRAWS**0.5
+
+
 # Hyperparameters
 
 
@@ -419,6 +580,14 @@ def test_straight_through_is_exactly_round(run):
         np.testing.assert_array_equal(actual.value, np.rint(u))
         np.testing.assert_array_equal(actual.gradient, np.ones_like(u))
         np.testing.assert_array_equal(run(f, u, mode="xla").value, np.rint(u))
+
+
+@DTYPES
+def test_uniform_noise_is_the_same_bit_for_bit_under_xla(run, dtype):
+    u, f = np.concatenate([awkward(dtype), sample(dtype)]), BY_NAME["uniform_noise"].build()
+    eager, xla = run(f, u), run(f, u, mode="xla")
+    np.testing.assert_array_equal(xla.value, eager.value)
+    np.testing.assert_array_equal(xla.gradient, np.ones_like(u))
 
 
 @DTYPES
