@@ -68,7 +68,7 @@ def train_small(tmp_path, data_dir):
 
     def run(*overrides, output="run"):
         small = ["epochs=2", "batch_size=500", "latent.units=8", f"data.data_dir={data_dir}"]
-        if "model=image_conv" not in overrides:
+        if not any(word.startswith("model=") for word in overrides):
             small.append("model.widths=[32]")
         return train(compose([*small, f"output_dir={tmp_path / output}", *overrides]))
 

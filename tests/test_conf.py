@@ -57,6 +57,42 @@ def test_defaults_pass_the_checks():
     }
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        name
+        for name in members("data")
+        if "/audio@_global_" in (OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml").get("defaults", []))
+    ],
+)
+def test_audio_brings_its_model_latent_and_loss_and_the_command_line_still_wins(data):
+    cfg = compose([f"data={data}"])
+    assert (cfg.choices.model, cfg.choices.latent, cfg.choices.loss) == ("audio_conv", "integer", "spectral")
+    assert (cfg.epochs, cfg.optimizer.global_clipnorm) != (compose().epochs, compose().optimizer.global_clipnorm)
+    words = ["latent=binary", "latent.units=3", "loss=squared_error", "epochs=5", "model=image_mlp", "batch_size=7"]
+    cfg = compose([f"data={data}", *words])
+    assert (cfg.choices.model, cfg.choices.latent, cfg.choices.loss) == ("image_mlp", "binary", "squared_error")
+    assert (cfg.latent.units, cfg.epochs, cfg.batch_size) == (3, 5, 7)
+    assert cfg.latent.keys() == compose().latent.keys()
+
+
+def test_an_image_set_brings_nothing():
+    assert compose(["data=mnist"]).keys() == compose().keys()
+    for key in set(compose()) - {"data", "choices"}:
+        assert compose(["data=mnist"])[key] == compose()[key]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "latent_of").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_models_own_latent_size_is_of_keys_that_the_latent_has(path):
+    model, _, latent = path.stem.rpartition("_")
+    assert model in members("model")
+    own = OmegaConf.load(path)
+    assert set(own) <= set(OmegaConf.load(ROOT / "conf" / "latent" / f"{latent}.yaml"))
+    cfg = compose([f"model={model}", f"latent={latent}"])
+    assert {key: cfg.latent[key] for key in own} == own
+    assert compose([f"model={model}", f"latent={latent}", "latent.units=3"]).latent.units == 3
+
+
 def test_every_rule_is_about_a_key_that_exists():
     keys = {f"{group}.{key}" for group, name in MEMBERS for key in compose([f"{group}={name}"])[group]}
     keys |= {*compose(), *(f"optimizer.{key}" for key in compose().optimizer)}

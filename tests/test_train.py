@@ -205,6 +205,100 @@ def test_hparams_are_a_fixed_set_of_fixed_types(latent):
     assert [h.name for h in HPARAMS] == list(kinds)
 
 
+# Audio
+
+
+@pytest.fixture(scope="module")
+def finished_audio(tmp_path_factory, data_dir):
+    """A finished run on spoken digits: its folder, its result, and what it said at the end."""
+    from train import train
+
+    path = tmp_path_factory.mktemp("runs") / "audio"
+    overrides = ["data=espeak_digits", "rounding=soft_round", "epochs=2", "batch_size=200", f"data.data_dir={data_dir}"]
+    overrides += ["model.strides=[8,8]", "model.channels=[8,16]", "model.dilations=[1]", f"output_dir={path}"]
+    return path, train(compose(overrides)), (path / "train.log").read_text()
+
+
+def test_audio_run_directory_is_complete(finished_audio):
+    path, result, log = finished_audio
+    assert {item.name for item in path.iterdir()} - {".lock"} == FILES | {"clips"}
+    assert json.loads((path / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert f"SI-SDR {result['test_si_sdr']:.2f} dB" in log
+    assert f"{result['bits_per_second']:,.0f} a second" in log
+    table = columns(path)
+    assert {"val_si_sdr", "val_log_spectral_distance", "val_bits", "val_bits_per_second"} <= set(table)
+    assert "val_psnr" not in table
+    assert table["val_si_sdr"][1] > table["val_si_sdr"][0]
+
+
+def test_audio_results_are_those_of_integer_codes(finished_audio):
+    from train import build
+
+    path, result, _ = finished_audio
+    splits, trainer = build(OmegaConf.load(path / "config.yaml"))
+    trainer.autoencoder.load_weights(path / "best.weights.h5")
+    x = splits.test.numpy()
+    code = np.round(np.asarray(trainer.autoencoder.encode(x)))
+    assert code.shape[1:] == (125, 11)
+    x_hat = np.asarray(trainer.autoencoder.decoder(2 * code / 6 - 1), "float64")
+    scale = (x * x_hat).sum(axis=(1, 2)) / (x.astype("float64") ** 2).sum(axis=(1, 2))
+    target = scale[:, None, None] * x
+    si_sdr = 10 * np.log10((target**2).sum(axis=(1, 2)) / ((x_hat - target) ** 2).sum(axis=(1, 2)))
+    np.testing.assert_allclose(result["test_si_sdr"], si_sdr.mean(), rtol=1e-3)
+    shares = np.stack([(code == level).mean(axis=(0, 1)) for level in range(7)])
+    bits = -(shares * np.log2(np.maximum(shares, 1e-12))).sum() * 125
+    np.testing.assert_allclose([result["bits_per_example"], result["bits_per_second"]], bits, rtol=1e-3)
+
+
+def test_clips_can_be_listened_to(finished_audio):
+    from scipy.io import wavfile
+
+    path, _, _ = finished_audio
+    stored = np.load(path / "reconstructions.npz")
+    assert stored["code"].dtype == np.int32
+    names = sorted(file.name for file in (path / "clips").iterdir())
+    assert names == sorted(f"{n}_{name}.wav" for n in range(1, 6) for name in ("original", "reconstruction"))
+    for n in range(5):
+        for name, key in (("original", "x"), ("reconstruction", "x_hat")):
+            rate, samples = wavfile.read(path / "clips" / f"{n + 1}_{name}.wav")
+            assert (rate, samples.dtype, samples.shape) == (8000, np.int16, (8000,))
+            np.testing.assert_allclose(samples / 32768, np.clip(stored[key][n, :, 0], -1, 1), atol=1e-4)
+
+
+def test_tensorboard_plays_each_original_beside_its_reconstruction(finished_audio):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path, _, _ = finished_audio
+    board = EventAccumulator(str(path / "validation"), {"tensors": 0}).Reload()
+    for n in range(1, 6):
+        original, reconstruction = (board.Tensors(f"clip_{n}/{name}") for name in ("original", "reconstruction"))
+        assert [event.step for event in original] == [event.step for event in reconstruction] == [1, 2]
+        assert len({event.tensor_proto.string_val[0] for event in original}) == 1, "the same clip in every epoch"
+        assert all(event.tensor_proto.string_val[0].startswith(b"RIFF") for event in (*original, *reconstruction))
+        assert board.summary_metadata[f"clip_{n}/original"].plugin_data.plugin_name == "audio"
+    assert [event.step for event in board.Tensors("original_above_reconstruction")] == [1, 2]
+    assert {"epoch_si_sdr", "epoch_bits_per_second"} <= set(board.Tags()["tensors"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss=spectral"], r"loss=spectral: needs audio .* choose loss=squared_error"),
+        (["model=audio_conv"], r"model=audio_conv: needs audio"),
+    ],
+)
+def test_what_is_for_audio_refuses_images(train_small, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        train_small(*overrides)
+
+
+def test_random_strategies_draw_anew_each_step_and_repeat_with_the_seed(train_small, tmp_path):
+    for output, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train_small("rounding=uniform_noise", f"seed={seed}", output=output)
+    a, b, c = ((tmp_path / name / "metrics.csv").read_bytes() for name in "abc")
+    assert a == b != c
+
+
 # The same command again
 
 
