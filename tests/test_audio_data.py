@@ -632,12 +632,14 @@ def spectra(examples):
     return np.array(features) / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def test_the_digits_can_be_told_apart_by_other_speakers(digits):
-    """The nearest spectrum of another speaker's names the digit: labels and sounds belong together."""
-    known, asked = digits["train"][:400], digits["test"][:200]
-    nearest = (spectra(asked) @ spectra(known).T).argmax(axis=1)
-    right = [known[index]["label"] == example["label"] for index, example in zip(nearest, asked, strict=True)]
-    assert np.mean(right) > 0.9
+def test_labels_belong_to_the_sounds(digits):
+    """Nearest to a clip's spectrum is that of the word which its label means, spoken by someone else."""
+    from data.espeak_digits import Utterance, speak
+
+    words = "zero one two three four five six seven eight nine".split()
+    known = [{"audio": sound} for sound in speak([Utterance("en-us+m1", word, 150, 50, 50) for word in words])]
+    nearest = (spectra(digits["test"][:200]) @ spectra(known).T).argmax(axis=1)
+    assert np.mean(nearest == [example["label"] for example in digits["test"][:200]]) > 0.9
 
 
 def test_speakers_differ():
@@ -686,8 +688,8 @@ PROGRAMS = {
     "import os; os._exit(3)": "failed with exit status 3",
     "import time; time.sleep(60)": "has not finished within 1 s",
     "pass": "gave no sound",
-    "import os, struct; [os.write(1, struct.pack('<Ihh', 4, 0, 0)) for _ in range(40)]": "gave no sound",
-    "import os, struct; [os.write(1, struct.pack('<Ihh', 4, 0, 9)) for _ in range(39)]": "gave no sound",
+    "import json, os, struct, sys\nfor _ in json.load(sys.stdin): os.write(1, struct.pack('<Ihh', 4, 0, 0))": "no sound",
+    "import json, os, struct, sys\nfor _ in json.load(sys.stdin)[1:]: os.write(1, struct.pack('<Ihh', 4, 0, 9))": "no sound",
 }
 
 
