@@ -632,12 +632,14 @@ def spectra(examples):
     return np.array(features) / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def test_the_digits_can_be_told_apart_by_other_speakers(digits):
-    """The nearest spectrum of another speaker's names the digit: labels and sounds belong together."""
-    known, asked = digits["train"][:400], digits["test"][:200]
-    nearest = (spectra(asked) @ spectra(known).T).argmax(axis=1)
-    right = [known[index]["label"] == example["label"] for index, example in zip(nearest, asked, strict=True)]
-    assert np.mean(right) > 0.9
+def test_labels_belong_to_the_sounds(digits):
+    """Nearest to a clip's spectrum is that of the word which its label means, spoken by someone else."""
+    from data.espeak_digits import Utterance, speak
+
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    known = [{"audio": sound} for sound in speak([Utterance("en-us+m1", word, 150, 50, 50) for word in words])]
+    nearest = (spectra(digits["test"][:200]) @ spectra(known).T).argmax(axis=1)
+    assert np.mean(nearest == [example["label"] for example in digits["test"][:200]]) > 0.9
 
 
 def test_speakers_differ():
@@ -679,6 +681,7 @@ def some(count=3):
     return espeak_digits.utterances("train")[:count]
 
 
+SPEAK = "import json, os, struct, sys\nfor _ in {}: os.write(1, struct.pack('<Ihh', 4, 0, {}))"
 PROGRAMS = {
     "import sys; sys.exit('the package espeakng-loader is missing')": "the package espeakng-loader is missing",
     "import os, signal; os.write(1, bytes(9)); os.kill(os.getpid(), signal.SIGSEGV)": "was ended by SIGSEGV",
@@ -686,8 +689,8 @@ PROGRAMS = {
     "import os; os._exit(3)": "failed with exit status 3",
     "import time; time.sleep(60)": "has not finished within 1 s",
     "pass": "gave no sound",
-    "import os, struct; [os.write(1, struct.pack('<Ihh', 4, 0, 0)) for _ in range(40)]": "gave no sound",
-    "import os, struct; [os.write(1, struct.pack('<Ihh', 4, 0, 9)) for _ in range(39)]": "gave no sound",
+    SPEAK.format("json.load(sys.stdin)", 0): "gave no sound",
+    SPEAK.format("json.load(sys.stdin)[1:]", 9): "gave no sound",
 }
 
 
@@ -816,9 +819,9 @@ def test_speed_and_pitch_are_as_asked():
     slow, fast = speak([Utterance("en-us+m1", "five", speed, 50, 50) for speed in (110, 190)])
     assert len(slow) > 1.3 * len(fast)
     low, high = (
-        frequency(sound) for sound in speak([Utterance("en-us+m1", "nine", 150, pitch, 50) for pitch in (20, 80)])
+        frequency(sound) for sound in speak([Utterance("en-us+m1", "four", 150, pitch, 50) for pitch in (20, 80)])
     )
-    assert 50 < 1.2 * low < high < 300
+    assert 50 < 1.5 * low < high < 300
 
 
 def test_synthesis_needs_no_tensorflow(beside):
