@@ -86,6 +86,8 @@ def sentence(error: Exception, overrides: Sequence[str]) -> str:
         return f"cannot read {error.override!r}: {advice}"
     if str(error).startswith("Ambiguous value"):
         return f"{first_line(error).split(chr(39))[1]}: to run with each of these values, add -m (a sweep)"
+    if str(error).startswith("Error resolving interpolation '${model}_${latent}'"):
+        return f"model and latent need one member each: {', '.join(members('model'))}; {', '.join(members('latent'))}"
     return " ".join(str(error).split("\n\n")[0].split())
 
 
