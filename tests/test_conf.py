@@ -79,6 +79,17 @@ def test_audio_brings_its_model_latent_and_loss_and_the_command_line_still_wins(
     assert cfg.latent.keys() == compose().latent.keys()
 
 
+@pytest.mark.parametrize("experiment", members("experiment"))
+def test_an_experiment_says_its_command_and_passes_the_checks(experiment):
+    text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"# python train.py experiment={experiment}\n" in text
+    assert check(compose([f"experiment={experiment}"]))["choices"]["experiment"] == experiment
+    swept = OmegaConf.create(text).hydra.sweeper.params
+    for group in set(swept) & set(GROUPS):
+        named = swept[group].split(",")
+        assert named == ["glob(*)"] or set(named) <= set(members(group))
+
+
 def test_an_image_set_brings_nothing():
     assert compose(["data=mnist"]).keys() == compose().keys()
     for key in set(compose()) - {"data", "choices"}:
