@@ -14,8 +14,8 @@ help: ## print this
 train: $(READY) ## train on 5,000 MNIST digits; make train ARGS='rounding=soft_round seed=1'
 	$(BIN)/python train.py $(ARGS)
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run the tests, one process a core, 4 at most; in one process: make test ARGS='-n 0'
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(READY) ## look at format, lint and types; change nothing
 	$(BIN)/ruff format --check .

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core already
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,20 +59,30 @@ def array(dataset):
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A folder where the embedded data set is prepared once for all tests."""
-    return tmp_path_factory.mktemp("tfds")
+    from data import mnist_5k
+
+    path = tmp_path_factory.mktemp("tfds")
+    mnist_5k.load(str(path))
+    return path
+
+
+def small(data_dir, output_dir, *overrides):
+    """The configuration of a short run on the embedded digits."""
+    from conf import compose
+
+    short = ["epochs=2", "batch_size=500", "latent.units=8", f"data.data_dir={data_dir}", f"output_dir={output_dir}"]
+    if not any(word.startswith("model=") for word in overrides):
+        short.append("model.widths=[32]")
+    return compose([*short, *overrides])
 
 
 @pytest.fixture
 def train_small(tmp_path, data_dir):
     """`train.train` of a short run on the embedded digits: `train_small("epochs=3")`."""
-    from conf import compose
     from train import train
 
     def run(*overrides, output="run"):
-        small = ["epochs=2", "batch_size=500", "latent.units=8", f"data.data_dir={data_dir}"]
-        if not any(word.startswith("model=") for word in overrides):
-            small.append("model.widths=[32]")
-        return train(compose([*small, f"output_dir={tmp_path / output}", *overrides]))
+        return train(small(data_dir, tmp_path / output, *overrides))
 
     return run
 
@@ -88,3 +100,12 @@ def no_network(monkeypatch):
         monkeypatch.setattr(socket, name, refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return tried
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, data_dir):
+    """What `train_small()` leaves and returns: its folder, to be copied rather than changed, and the result."""
+    from train import train
+
+    path = tmp_path_factory.mktemp("small") / "run"
+    return path, train(small(data_dir, path))

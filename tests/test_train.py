@@ -4,14 +4,16 @@ import csv
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, members
+from conftest import ROOT, members, small
 from omegaconf import OmegaConf
 from test_conf import command
 
@@ -73,18 +75,40 @@ def train_interrupted(train_small):
     return run
 
 
-@pytest.fixture
-def early_best(monkeypatch):
+@contextmanager
+def early_best():
     """Makes the second epoch of five the best one, by a learning rate that then grows a thousandfold."""
     import keras
 
-    schedules = keras.optimizers.schedules
-    monkeypatch.setattr(
-        schedules,
-        "CosineDecay",
-        lambda rate, steps: schedules.PiecewiseConstantDecay([2 * steps // 5], [rate, 1000 * rate]),
-    )
-    return ["epochs=5", "batch_size=200"]
+    def schedule(rate, steps):
+        return keras.optimizers.schedules.PiecewiseConstantDecay([2 * steps // 5], [rate, 1000 * rate])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.optimizers.schedules, "CosineDecay", schedule)
+        yield ["epochs=5", "batch_size=200"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data_dir):
+    """A run whose second epoch of five is the best one: its folder and its result."""
+    from train import train
+
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    with early_best() as settings:
+        return path, train(small(data_dir, path, *settings))
+
+
+@pytest.fixture
+def copied(small_run, tmp_path):
+    """The folder and the result of `train_small()`, as if it had just run."""
+    path, result = small_run
+    shutil.copytree(path, tmp_path / "run")
+    return tmp_path / "run", result
+
+
+def stamps(path):
+    """When everything in a folder was last written."""
+    return {item: item.stat().st_mtime_ns for item in path.rglob("*")}
 
 
 def steps_on_the_board(path, tag="epoch_loss"):
@@ -302,13 +326,11 @@ def test_random_strategies_draw_anew_each_step_and_repeat_with_the_seed(train_sm
 # The same command again
 
 
-def test_same_seed_same_numbers_another_seed_others(train_small, tmp_path):
-    train_small(output="a")
-    train_small(output="b")
-    train_small("seed=1", output="c")
-    a, b = ((tmp_path / name / "metrics.csv").read_bytes() for name in "ab")
-    assert a == b
-    assert columns(tmp_path / "a")["val_loss"] != columns(tmp_path / "c")["val_loss"]
+def test_same_seed_same_numbers_another_seed_others(train_small, small_run, tmp_path):
+    train_small(output="same")
+    train_small("seed=1", output="other")
+    assert (tmp_path / "same" / "metrics.csv").read_bytes() == (small_run[0] / "metrics.csv").read_bytes()
+    assert columns(tmp_path / "other")["val_loss"] != columns(small_run[0])["val_loss"]
 
 
 def test_seed_decides_the_weights(data_dir):
@@ -317,8 +339,9 @@ def test_seed_decides_the_weights(data_dir):
     def kernel(seed):
         return build(compose([f"seed={seed}", f"data.data_dir={data_dir}"]))[1].autoencoder.weights[0].numpy()
 
-    np.testing.assert_array_equal(kernel(0), kernel(0))
-    assert np.all(kernel(0) != kernel(1))
+    first = kernel(0)
+    np.testing.assert_array_equal(first, kernel(0))
+    assert np.all(first != kernel(1))
 
 
 def test_weight_decay_is_of_kernels_only(data_dir):
@@ -334,22 +357,21 @@ def test_weight_decay_is_of_kernels_only(data_dir):
         np.testing.assert_allclose(variable, np.full(variable.shape, decayed), rtol=1e-6, err_msg=variable.path)
 
 
-def test_preparing_the_data_does_not_change_the_numbers(train_small, tmp_path):
+def test_preparing_the_data_does_not_change_the_numbers(train_small, small_run, tmp_path):
     (tmp_path / "fresh").mkdir()
-    train_small(f"data.data_dir={tmp_path / 'fresh'}", output="a")
-    train_small(f"data.data_dir={tmp_path / 'fresh'}", output="b")
-    assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
+    train_small(f"data.data_dir={tmp_path / 'fresh'}")
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (small_run[0] / "metrics.csv").read_bytes()
 
 
 @pytest.mark.parametrize("saved", [0, 1, 3])
-def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, train_interrupted, early_best, saved):
-    settings = early_best
-    expected = train_small(*settings, output="undisturbed")
+def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, train_interrupted, undisturbed, saved):
+    a, expected = undisturbed
+    b = tmp_path / "run"
     assert expected["best_epoch"] == 2
-    train_interrupted(3, saved, *settings)
-    assert not (tmp_path / "run" / "result.json").exists()
-    result = train_small(*settings)
-    a, b = (tmp_path / name for name in ("undisturbed", "run"))
+    with early_best() as settings:
+        train_interrupted(3, saved, *settings)
+        assert not (b / "result.json").exists()
+        result = train_small(*settings)
     assert (a / "metrics.csv").read_bytes() == (b / "metrics.csv").read_bytes()
     for name in ("best.weights.h5", "last.weights.h5"):
         ours, theirs = weights(a / name), weights(b / name)
@@ -366,44 +388,44 @@ def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, train_in
     assert (f"going on after epoch {saved}" in (b / "train.log").read_text()) == (saved > 0)
 
 
-def test_the_tested_weights_are_the_best_ones(train_small, tmp_path, early_best):
-    result = train_small(*early_best)
-    losses = columns(tmp_path / "run")["val_loss"]
+def test_the_tested_weights_are_the_best_ones(undisturbed):
+    path, result = undisturbed
+    losses = columns(path)["val_loss"]
     assert result["best_epoch"] == np.argmin(losses) + 1 == 2
     np.testing.assert_allclose(result["val_loss"], min(losses), rtol=1e-5)
-    best, last = (weights(tmp_path / "run" / f"{name}.weights.h5") for name in ("best", "last"))
+    best, last = (weights(path / f"{name}.weights.h5") for name in ("best", "last"))
     assert any(np.any(best[key] != last[key]) for key in best)
 
 
-def test_finished_run_is_not_trained_again(train_small, tmp_path, caplog):
-    first = train_small()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+def test_finished_run_is_not_trained_again(train_small, copied, caplog):
+    path, first = copied
+    before = stamps(path)
     with caplog.at_level(logging.INFO):
         assert train_small() == json.loads(json.dumps(first))
     assert "is finished" in caplog.text
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert stamps(path) == before
 
 
-def test_more_epochs_go_on_with_a_finished_run(train_small, tmp_path, train_interrupted):
-    train_small()
-    first = columns(tmp_path / "run")
+def test_more_epochs_go_on_with_a_finished_run(train_small, copied, train_interrupted):
+    path, _ = copied
+    first = columns(path)
     train_interrupted(3, 3, "epochs=4")
-    assert not (tmp_path / "run" / "result.json").exists(), "that of 2 epochs must not pass for the run's"
-    assert json.loads((tmp_path / "run" / "result.2.json").read_text())["epochs"] == 2
+    assert not (path / "result.json").exists(), "that of 2 epochs must not pass for the run's"
+    assert json.loads((path / "result.2.json").read_text())["epochs"] == 2
     assert train_small("epochs=4")["epochs"] == 4
-    table = columns(tmp_path / "run")
+    table = columns(path)
     assert table["epoch"] == [1, 2, 3, 4]
     assert {key: values[:2] for key, values in table.items()} == first
 
 
-def test_another_configuration_is_refused_with_the_keys_that_differ(train_small, tmp_path):
-    train_small()
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+def test_another_configuration_is_refused_with_the_keys_that_differ(train_small, copied):
+    path, _ = copied
+    before = stamps(path)
     with pytest.raises(ConfigError, match=r"differs in latent.units \(8 there, 9 here\), seed \(0 there, 1 here\)"):
         train_small("seed=1", "latent.units=9")
     with pytest.raises(ConfigError, match=r"differs in epochs \(2 there, 1 here\)"):
         train_small("epochs=1")
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert stamps(path) == before
 
 
 def test_a_folder_of_something_else_is_refused(train_small, tmp_path):
@@ -415,12 +437,12 @@ def test_a_folder_of_something_else_is_refused(train_small, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_starting_over_moves_the_old_run_aside(train_small, tmp_path):
-    train_small()
-    old = (tmp_path / "run" / "metrics.csv").read_text()
+def test_starting_over_moves_the_old_run_aside(train_small, copied, tmp_path):
+    path, _ = copied
+    old = (path / "metrics.csv").read_text()
     train_small("resume=false", "seed=1")
     assert (tmp_path / "run~1" / "metrics.csv").read_text() == old
-    assert (tmp_path / "run" / "metrics.csv").read_text() != old
+    assert (path / "metrics.csv").read_text() != old
 
 
 def test_a_run_that_another_process_writes_is_left_alone(train_small, tmp_path):
@@ -448,12 +470,12 @@ def test_a_run_that_appears_while_the_data_loads_is_left_alone(train_small, tmp_
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed"] == 1
 
 
-def test_evaluation_of_a_stored_run_repeats_its_numbers_and_writes_nothing(train_small, tmp_path):
-    result = train_small()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+def test_evaluation_of_a_stored_run_repeats_its_numbers_and_writes_nothing(train_small, copied):
+    path, result = copied
+    before = stamps(path)
     measured = train_small("evaluate=true")
     assert measured == {key: result[key] for key in measured}
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert stamps(path) == before
 
 
 def test_evaluation_without_a_run_says_so(train_small):
@@ -461,16 +483,17 @@ def test_evaluation_without_a_run_says_so(train_small):
         train_small("evaluate=true")
 
 
-@pytest.mark.parametrize("latent", ["latent=binary", "latent=integer latent.levels=null"])
-def test_xla_gives_the_same_losses_to_rounding(tmp_path, data_dir, latent):
-    words = [*latent.split(), "rounding=fourier", "epochs=2", "batch_size=500", "model.widths=[32]"]
-    for name, jit_compile in (("plain", "false"), ("xla", "true")):
-        extra = [f"jit_compile={jit_compile}", f"output_dir={name}", f"data.data_dir={data_dir}"]
-        result = command(*words, *extra, PWD=str(tmp_path))
-        assert (result.returncode, result.stderr) == (0, "")
-    plain, xla = columns(tmp_path / "plain"), columns(tmp_path / "xla")
-    for key in ("loss", "val_loss", "val_bits", "gradient_norm/u"):
-        np.testing.assert_allclose(plain[key], xla[key], rtol=1e-2)
+def test_xla_gives_the_same_losses_to_rounding(train_small, tmp_path, data_dir):
+    """In a process of its own: where operations are deterministic, Keras refuses to compile."""
+    words = ["latent=integer", "latent.units=8", "rounding=fourier", "epochs=2", "batch_size=500", "model.widths=[32]"]
+    output, data = "output_dir=xla${latent.levels}", f"data.data_dir={data_dir}"
+    result = command("-m", "latent.levels=2,null", *words, output, data, "jit_compile=true", PWD=str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    for levels, folder in (("2", "xla2"), ("null", "xlaNone")):
+        train_small(*words, f"latent.levels={levels}", output="plain" + levels)
+        plain, xla = columns(tmp_path / f"plain{levels}"), columns(tmp_path / folder)
+        for key in ("loss", "val_loss", "val_bits", "gradient_norm/u"):
+            np.testing.assert_allclose(plain[key], xla[key], rtol=1e-2)
 
 
 # What goes wrong
@@ -506,7 +529,7 @@ def test_what_strategy_data_or_model_refuses_names_the_choice(train_small, tmp_p
 def test_a_run_that_diverges_says_so_and_fails(tmp_path, data_dir):
     result = command(
         "optimizer.learning_rate=1e30", "latent=integer", "latent.levels=null", "latent.normalize=false", "epochs=2",
-        f"data.data_dir={data_dir}", "output_dir=run", PWD=str(tmp_path),
+        "batch_size=500", "model.widths=[16]", f"data.data_dir={data_dir}", "output_dir=run", PWD=str(tmp_path),
     )  # fmt: skip
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: the loss is no number any more in epoch 1")
@@ -532,22 +555,43 @@ def test_a_crash_is_recorded_with_its_traceback(train_small, tmp_path, monkeypat
 # The command line
 
 
-def test_command_trains_quietly_and_names_its_folder(tmp_path, data_dir):
-    words = ["epochs=1", "model.widths=[16]", f"data.data_dir={data_dir}", "threads=1"]
-    result = command(*words, PWD=str(tmp_path))
+@pytest.fixture(scope="module")
+def commanded(tmp_path_factory, data_dir):
+    """A command that has trained: its words, the folder that it ran in, its outcome."""
+    folder = tmp_path_factory.mktemp("commanded")
+    words = ["epochs=1", "model.widths=[16]", "batch_size=500", f"data.data_dir={data_dir}", "threads=1"]
+    return words, folder, command("rounding=cubic", *words, PWD=str(folder))
+
+
+def test_command_trains_quietly_and_names_its_folder(commanded):
+    _, folder, result = commanded
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    (stored,) = tmp_path.rglob("result.json")
-    relative = stored.parent.relative_to(tmp_path)
-    assert relative.parts[:5] == ("runs", "mnist_5k", "image_mlp", "binary", "straight_through")
+    (stored,) = folder.rglob("cubic/*/seed=0/result.json")
+    relative = stored.parent.relative_to(folder)
+    assert relative.parts[:5] == ("runs", "mnist_5k", "image_mlp", "binary", "cubic")
     assert relative.parts[-1] == "seed=0"
     assert "model.widths=16" in relative.parts[-2]
     assert f"tensorboard --logdir {relative.parts[0]}" in result.stdout
     assert "hard test loss" in result.stdout
 
 
+def test_sweep_skips_what_is_finished_and_evaluates_from_the_command_line(commanded):
+    words, folder, _ = commanded
+    sweep = command("-m", "rounding=cubic,sine", "seed=0,1", *words, PWD=str(folder))
+    assert sweep.returncode == 0, sweep.stderr
+    assert (sweep.stdout.count("is finished"), sweep.stdout.count("training runs/")) == (1, 3)
+    again = command("-m", "rounding=cubic,sine", "seed=0,1", *words, PWD=str(folder))
+    assert (again.stdout.count("is finished"), again.stdout.count("training runs/")) == (4, 0)
+    stored = json.loads(next(folder.rglob("cubic/*/seed=0/result.json")).read_text())
+    measured = command("rounding=cubic", "evaluate=true", *words, PWD=str(folder))
+    assert measured.returncode == 0, measured.stderr
+    assert f"test_loss         {stored['test_loss']:.5f}" in measured.stdout
+
+
 def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
-    line = [sys.executable, str(ROOT / "train.py"), "epochs=500", f"data.data_dir={data_dir}", "output_dir=run"]
+    words = ["epochs=500", "batch_size=500", "model.widths=[16]", f"data.data_dir={data_dir}", "output_dir=run"]
+    line = [sys.executable, str(ROOT / "train.py"), *words]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         line,
@@ -567,21 +611,6 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
     assert stderr.strip() == "interrupted: run the same command again to go on"
     assert (tmp_path / "run" / "checkpoint").is_dir()
     assert not (tmp_path / "run" / "result.json").exists()
-
-
-def test_sweep_skips_what_is_finished_and_evaluates_from_the_command_line(tmp_path, data_dir):
-    words = ["epochs=1", "model.widths=[16]", "batch_size=500", f"data.data_dir={data_dir}"]
-    alone = command("rounding=cubic", *words, PWD=str(tmp_path))
-    assert alone.returncode == 0, alone.stderr
-    sweep = command("-m", "rounding=cubic,sine", "seed=0,1", *words, PWD=str(tmp_path))
-    assert sweep.returncode == 0, sweep.stderr
-    assert (sweep.stdout.count("is finished"), sweep.stdout.count("training runs/")) == (1, 3)
-    again = command("-m", "rounding=cubic,sine", "seed=0,1", *words, PWD=str(tmp_path))
-    assert (again.stdout.count("is finished"), again.stdout.count("training runs/")) == (4, 0)
-    stored = json.loads(next(tmp_path.rglob("cubic/*/seed=0/result.json")).read_text())
-    measured = command("rounding=cubic", "evaluate=true", *words, PWD=str(tmp_path))
-    assert measured.returncode == 0, measured.stderr
-    assert f"test_loss         {stored['test_loss']:.5f}" in measured.stdout
 
 
 # The run directory's name and records, without TensorFlow
