@@ -167,7 +167,7 @@ def evaluate(cfg: DictConfig, run: RunDirectory) -> dict[str, Any]:
 
     trainer.autoencoder.load_weights(weights)
     measured = measure(trainer, splits)
-    log.info("\n".join(f"{key:18}{value:.5f}" for key, value in measured.items()))
+    log.info("\n".join(f"{key:28}{value:.5f}" for key, value in measured.items()))
     return measured
 
 

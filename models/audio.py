@@ -38,7 +38,7 @@ def conv(
     x = z = keras.Input(tuple(shape), name="x")
     for stage, (stride, width) in enumerate(zip(strides, channels, strict=True)):
         z = _linear(width, _taps(stage, stride), stride, name=f"encoder_down_{stage}")(z)
-        z = _residual(z, 1, f"encoder_{stage}") if stage < len(strides) - 1 else z
+        z = _residual(z, 1, f"encoder_residual_{stage}") if stage < len(strides) - 1 else z
     z = _context(z, dilations, "encoder_context")
     encoder = keras.Model(x, _linear(units, 1, name="encoder_units")(z), name="encoder")
 
@@ -46,7 +46,7 @@ def conv(
     y = _context(_linear(channels[-1], 1, name="decoder_units")(code), dilations, "decoder_context")
     for stage, (stride, width) in reversed(list(enumerate(zip(strides, [shape[-1], *channels[:-1]], strict=True)))):
         y = _linear(width, _taps(stage, stride), stride, up=True, name=f"decoder_up_{stage}")(y)
-        y = _residual(y, 1, f"decoder_{stage}") if stage > 0 else y
+        y = _residual(y, 1, f"decoder_residual_{stage}") if stage > 0 else y
     x_hat = layers.Cropping1D((0, y.shape[1] - shape[0]), name="decoder_crop")(y)
     return encoder, keras.Model(code, x_hat, name="decoder")
 
@@ -68,9 +68,14 @@ def _context(y: keras.KerasTensor, dilations: Sequence[int], name: str) -> keras
 
 def _residual(y: keras.KerasTensor, dilation: int, name: str) -> keras.KerasTensor:
     """A residual unit: `y [batch, frames, channels]` plus a branch that is zero at the start."""
-    width = y.shape[-1]
-    bent = layers.Conv1D(
-        width, 3, dilation_rate=dilation, padding="same", activation="relu", kernel_initializer="he_normal",
+    bend = layers.Conv1D(
+        y.shape[-1],
+        3,
+        dilation_rate=dilation,
+        padding="same",
+        activation="relu",
+        kernel_initializer="he_normal",
         name=f"{name}_bend",
-    )(y)  # fmt: skip
-    return layers.Add(name=f"{name}_add")([y, layers.Conv1D(width, 1, kernel_initializer="zeros", name=name)(bent)])
+    )
+    out = layers.Conv1D(y.shape[-1], 1, kernel_initializer="zeros", name=f"{name}_out")
+    return layers.Add(name=f"{name}_add")([y, out(bend(y))])

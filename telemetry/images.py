@@ -20,7 +20,7 @@ class Images:
         self.measures: dict[str, Comparison] = {"psnr": psnr_db}
 
     def rates(self, bits: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Nothing."""
+        """None: bits per example say it all."""
         return {}
 
     def show(self, x: np.ndarray, x_hat: np.ndarray) -> None:

@@ -32,6 +32,8 @@ METRICS = [
     hp.Metric("epoch_loss", display_name="hard loss"),
     hp.Metric("epoch_soft_loss", display_name="soft loss"),
     hp.Metric("epoch_gap", display_name="hard - soft"),
+    hp.Metric("epoch_psnr", display_name="PSNR, dB"),
+    hp.Metric("epoch_si_sdr", display_name="SI-SDR, dB"),
     hp.Metric("epoch_bits", display_name="bits"),
     hp.Metric("epoch_code_usage", display_name="code usage"),
 ]
