@@ -88,6 +88,8 @@ def sentence(error: Exception, overrides: Sequence[str]) -> str:
         return f"{first_line(error).split(chr(39))[1]}: to run with each of these values, add -m (a sweep)"
     if str(error).startswith("Error resolving interpolation '${model}_${latent}'"):
         return f"model and latent need one member each: {', '.join(members('model'))}; {', '.join(members('latent'))}"
+    if str(error).startswith("Could not override 'latent_of"):
+        return "latent_of follows from model and latent: set latent.units and latent.levels instead"
     return " ".join(str(error).split("\n\n")[0].split())
 
 

@@ -21,6 +21,8 @@ from data.pipeline import DataError, Splits
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac")
+LONGEST_FRAMES = 2**40
+"""Years; soundfile reports more where a FLAC file, having been streamed, leaves its length open."""
 
 
 def load(path: str | None, sample_rate_hz: int, clip_seconds: float, peak_normalize: bool) -> Splits:
@@ -54,6 +56,8 @@ def load(path: str | None, sample_rate_hz: int, clip_seconds: float, peak_normal
 def _pieces(file: str, clip: audio.ClipFormat) -> list[tuple[str, int]]:
     """`(file, index)` of every clip in a file."""
     with _opened(file) as sound:
+        if sound.frames > LONGEST_FRAMES:
+            raise DataError(f"{file} does not say how long it is: write it anew, with ffmpeg into a file for example")
         length = -(-sound.frames * clip.sample_rate_hz // sound.samplerate)
         if not length:
             raise DataError(f"{file} holds no sound: remove it")

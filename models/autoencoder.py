@@ -103,7 +103,9 @@ class Trainer(keras.Model):
         code = tf.round(u)
         x_hat = model.decode(code)
         hard = self.error(x, x_hat)
-        soft = self.error(x, model.decode(model.soften(u, self._step_seed())))
+        # Of the place in the data set, not of the training step: a stored run measures the same again.
+        seed = tf.stack([self.seed, -1 - tf.cast(self.evaluation.count, tf.int32)])
+        soft = self.error(x, model.decode(model.soften(u, seed)))
         measured = {name: measure(x, x_hat) for name, measure in self.media.measures.items()}
         self.evaluation.update_state({"loss": hard, "soft_loss": soft, "gap": hard - soft, **measured})
         self.code_counts.update_state(code)

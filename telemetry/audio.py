@@ -24,6 +24,7 @@ class Audio:
 
     def __init__(self, sample_rate_hz: int, clip_seconds: float) -> None:
         self.examples = 5
+        self.files = "listen to clips/*.wav, look at reconstructions.png"
         self.measures: dict[str, Comparison] = {
             "si_sdr": si_sdr_db,
             "log_spectral_distance": log_spectral_distance_db,

@@ -17,6 +17,7 @@ class Images:
 
     def __init__(self) -> None:
         self.examples = 16
+        self.files = "reconstructions.png"
         self.measures: dict[str, Comparison] = {"psnr": psnr_db}
 
     def rates(self, bits: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -20,6 +20,9 @@ class Media(Protocol):
     measures: dict[str, Comparison]
     """By name, what is measured of the hard reconstruction beside the loss."""
 
+    files: str
+    """What `save` leaves, for the summary on the console."""
+
     def rates(self, bits: tf.Tensor) -> dict[str, tf.Tensor]:
         """What follows from the bits of an example, by name."""
 

@@ -29,7 +29,7 @@ def psnr_db(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
 
 
 def si_sdr_db(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB; 0 dB where a silent clip is kept silent.
+    """Scale-invariant signal-to-distortion ratio in dB; 0 dB where the clip, or its reconstruction, is silent.
 
         10 log10(|a x|^2 / |x_hat - a x|^2), a = <x_hat, x> / |x|^2
 
@@ -45,14 +45,15 @@ def si_sdr_db(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
     scale = _dot(x_hat, x) / (_dot(x, x) + TINY)
     target = scale[:, None, None] * x
     noise = x_hat - target
-    return _decibel((_dot(target, target) + TINY) / (_dot(noise, noise) + TINY))
+    ratio = (_dot(target, target) + TINY) / (_dot(noise, noise) + TINY)
+    return tf.where(_dot(x, x) > TINY, _decibel(ratio), 0.0)
 
 
 def log_spectral_distance_db(x: tf.Tensor, x_hat: tf.Tensor, frame_length: int = 256) -> tf.Tensor:
     """Root mean square, over frequencies, of the difference of spectra in dB; mean over frames.
 
     Gray & Markel 1976, "Distance measures for speech processing", sec. II, doi 10.1109/TASSP.1976.1162849, on spectra
-    from -60 dB (of a sine at full scale) up.
+    from -60 dB (of a sine at full scale) up. Frames of silence count, so that padding makes it smaller.
 
     Args:
         x: audio `[batch, samples, 1]` in [-1, 1].

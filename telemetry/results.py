@@ -42,7 +42,7 @@ def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mappin
         autoencoder.load_weights(run.path / "best.weights.h5")
         result |= measure(trainer, splits)
         save_reconstructions(run.path, trainer, splits.test)
-        log.info(summary(run.path, result))
+        log.info(summary(run.path, result, trainer.media.files))
     run.write_result(result)
     return result
 
@@ -79,7 +79,7 @@ def save_reconstructions(path: Path, trainer: Trainer, test: tf.Tensor) -> None:
     trainer.media.save(path, x.numpy(), x_hat)
 
 
-def summary(path: Path, result: Mapping[str, Any]) -> str:
+def summary(path: Path, result: Mapping[str, Any], files: str) -> str:
     """A few lines for the console: how good, how many bits, where things are, what to type next."""
     measured = ", ".join(f"{title} {result[key]:.2f} dB" for key, title in MEASURES.items() if key in result)
     rate = f", {result['bits_per_second']:,.0f} a second" if "bits_per_second" in result else ""
@@ -92,7 +92,7 @@ def summary(path: Path, result: Mapping[str, Any]) -> str:
             f"gap {result['val_gap']:+.5f}), best at epoch {result['best_epoch']}",
             f"bits per example  {result['bits_per_example']:,.1f}{rate} ({result['code_usage']:.0%} of the codes used)",
             f"time              {result['seconds']:.0f} s{speed}",
-            f"files             {path}  (pictures: reconstructions.png)",
+            f"files             {path}  ({files})",
             f"see it            tensorboard --logdir {board}",
         ]
     )

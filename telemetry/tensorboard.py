@@ -10,6 +10,7 @@ import yaml
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hp
 
+from conf import GROUPS
 from models.autoencoder import Trainer
 
 PICTURES_PER_RUN = 10
@@ -20,6 +21,7 @@ HPARAMS = [
     hp.HParam("model"),
     hp.HParam("latent"),
     hp.HParam("rounding"),
+    hp.HParam("loss"),
     hp.HParam("units"),
     hp.HParam("levels", description="0: all integers"),
     hp.HParam("normalize"),
@@ -34,7 +36,9 @@ METRICS = [
     hp.Metric("epoch_gap", display_name="hard - soft"),
     hp.Metric("epoch_psnr", display_name="PSNR, dB"),
     hp.Metric("epoch_si_sdr", display_name="SI-SDR, dB"),
+    hp.Metric("epoch_log_spectral_distance", display_name="log-spectral distance, dB"),
     hp.Metric("epoch_bits", display_name="bits"),
+    hp.Metric("epoch_bits_per_second", display_name="bits/s"),
     hp.Metric("epoch_code_usage", display_name="code usage"),
 ]
 
@@ -113,7 +117,7 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `HPARAMS`, each of one type in every run."""
     latent = config["latent"]
     return {
-        **{group: config["choices"][group] for group in ("data", "model", "latent", "rounding")},
+        **{group: config["choices"][group] for group in GROUPS},
         "units": latent["units"],
         "levels": latent.get("levels", 2) or 0,
         "normalize": latent["normalize"],
