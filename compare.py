@@ -106,10 +106,15 @@ def draw(runs: pd.DataFrame, panels: list[str], by: str, metric: str, path: Path
     from matplotlib.figure import Figure
 
     style.use("seaborn-v0_8-whitegrid")
-    names = runs.groupby(by)["test_loss"].mean().sort_values().index
-    groups = list(runs.groupby(panels))
+    varying = [key for key in panels if runs[key].nunique() > 1] or panels[:1]
+    groups = list(runs.groupby(varying))
+    ranks = (
+        runs["test_loss"].groupby([runs[key] for key in varying]).rank()
+    )  # losses of other panels are of other sizes
+    names = ranks.groupby(runs[by]).mean().sort_values().index
+    comparable = runs[["data", "loss"]].drop_duplicates().shape[0] == 1
     figure = Figure(figsize=(1.8 + 4.6 * len(groups), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(groups), sharey=comparable, squeeze=False)[0]
     for axis, (title, panel) in zip(axes, groups, strict=True):
         for number, name in enumerate(names):
             curves = [_curve(folder, metric) for folder in panel.loc[panel[by] == name, "path"]]
@@ -138,7 +143,8 @@ def _curve(folder: Path, metric: str) -> pd.Series:
     frame = pd.read_csv(folder / "metrics.csv", index_col="epoch")
     if metric not in frame:
         raise ConfigError(
-            f"metric={metric} is no column of {folder}/metrics.csv: choose from {', '.join(frame.columns)}"
+            f"metric={metric} is no column of {folder}/metrics.csv: choose from {', '.join(frame.columns)}, "
+            f"or leave such runs out with where.data=..."
         )
     return frame[metric]
 

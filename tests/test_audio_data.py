@@ -556,6 +556,19 @@ def test_folder_mistakes(tmp_path):
     assert f"{tmp_path}/empty.wav: a sound has samples that are NaN or infinite" in message
 
 
+def test_a_flac_file_that_leaves_its_length_open_is_named(tmp_path):
+    import soundfile
+
+    for index in range(3):
+        soundfile.write(tmp_path / f"{index}.flac", noise(20_000, seed=index), 8000)
+    contents = bytearray((tmp_path / "1.flac").read_bytes())
+    contents[21] &= 0xF0  # of the header's total of samples, 36 bits
+    contents[22:26] = bytes(4)
+    (tmp_path / "1.flac").write_bytes(contents)
+    said = sentence("folder_audio", path=str(tmp_path))
+    assert said.startswith(f"{tmp_path}/1.flac does not say how long it is")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "zeroed"])
 def test_a_damaged_flac_file_is_named(damage, tmp_path):
     import soundfile

@@ -93,6 +93,27 @@ def test_other_settings_are_not_other_seeds(tmp_path):
     assert found[""][0] == "4"
 
 
+def test_images_and_audio_side_by_side(runs, tmp_path):
+    audio = {"test_psnr": None, "test_si_sdr": 8.5, "test_log_spectral_distance": 3.25, "bits_per_second": 2000.0}
+    for seed in range(2):
+        path = tmp_path / "runs" / "audio" / f"seed={seed}"
+        add_run(path, "hard", "integer", seed, 0.3, ["data=espeak_digits"], val_gap=0.05, **audio)
+    result = compare(tmp_path, "by=rounding", "metric=val_loss")
+    assert result.returncode == 0, result.stderr
+    header, _, *rows = cells((tmp_path / "comparison" / "table.md").read_text())
+    assert header[:4] == ["data", "model", "latent", "loss"]
+    tables = [dict(zip(header, row, strict=True)) for row in rows]
+    spoken = [row for row in tables if row["data"] == "`espeak_digits`"]
+    assert len(spoken) == 1
+    assert len(tables) == 5
+    assert spoken[0]["test SI-SDR, dB"] == "8.50 ± 0.00"
+    assert spoken[0]["test log-spectral distance, dB"] == "3.25 ± 0.00"
+    assert spoken[0]["bits/s"] == "2000 ± 0"
+    assert spoken[0]["val gap"] == "0.0500 ± 0.0000"
+    assert spoken[0]["test PSNR, dB"] == ""
+    assert {row["test SI-SDR, dB"] for row in tables if row is not spoken[0]} == {""}
+
+
 def test_what_did_not_finish_is_named_and_left_out(runs, tmp_path):
     add_run(runs / "x" / "seed=0", "ramp", "binary", 0, 1.0, status="diverged", reason="no number")
     add_run(runs / "y" / "seed=0", "ramp", "binary", 0, 1.0)

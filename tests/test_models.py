@@ -281,6 +281,33 @@ def test_every_strategy_trains_on_audio_on_every_latent(latent, rounding):
     assert logs["bits_per_second"] == logs["bits"] > 0, "clips last a second"
 
 
+def test_random_strategies_draw_anew_each_step_and_measure_the_same_each_time():
+    import keras
+    import tensorflow as tf
+
+    def losses(seed):
+        keras.utils.set_random_seed(0)
+        autoencoder = build("rounding=uniform_noise", "model.widths=[16]", "latent.normalize=false")
+        trainer = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.0))
+        trainer.seed = seed
+        x = tf.constant(np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype("float32"))
+        found = []
+        for _ in range(3):
+            trainer.gradient_flow.reset_state()
+            found.append(float(trainer.train_step(x[:4])["loss"]))
+            found.append(trainer.evaluate(tf.concat([x[:4]] * 2, 0), batch_size=4, return_dict=True, verbose=0))
+        trainer.reset_metrics()
+        batches = [float(trainer.test_step(x[:4])["soft_loss"]) for _ in range(2)]
+        return found[::2], [logs["soft_loss"] for logs in found[1::2]], batches
+
+    trained, measured, batches = losses(0)
+    assert len(set(trained)) == 3, "nothing but the noise changes, at learning rate 0"
+    assert len(set(measured)) == 1
+    assert batches[0] != batches[1], "the same examples in another batch meet other noise"
+    assert losses(0) == (trained, measured, batches)
+    assert set(losses(1)[0]).isdisjoint(trained)
+
+
 @pytest.mark.parametrize("rounding", members("rounding"))
 def test_only_hard_is_found_to_pass_no_gradient(rounding):
     import hydra
