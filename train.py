@@ -3,6 +3,7 @@
 python train.py                                                 straight-through bits on 5,000 MNIST digits
 python train.py rounding=soft_round rounding.alpha=7 seed=1     another strategy, another setting
 python train.py latent=integer latent.units=8 latent.levels=4   integers instead of bits
+python train.py data=espeak_digits                              audio: spoken digits, made on the spot
 python train.py -m 'rounding=glob(*)' 'seed=range(5)'           a sweep; the same command again goes on with it
 python train.py rounding=soft_round evaluate=true               a stored run, measured again
 tensorboard --logdir runs                                       curves, pictures, gradient flow

@@ -1,1 +1,1 @@
-"""The autoencoder (`autoencoder.py`), its latent (`latent.py`) and its encoders and decoders by modality."""
+"""The autoencoder, its latent, its losses, and encoders and decoders by modality (`image.py`, `audio.py`)."""
