@@ -131,6 +131,7 @@ def draw(runs: pd.DataFrame, panels: list[str], by: str, metric: str, path: Path
             yscale="log" if metric.endswith("loss") else "linear",
         )
         axis.grid(visible=True, which="both", linewidth=0.5)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.yaxis.set_major_formatter("{x:.3g}")
         axis.yaxis.set_minor_formatter("{x:.3g}")
     axes[0].set_ylabel(f"{metric} (hard)" if metric == "val_loss" else metric)

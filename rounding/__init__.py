@@ -18,6 +18,7 @@ The folder needs only TensorFlow: copy it into another project, under any name, 
 strategy, add `<name>.py` here and `conf/rounding/<name>.yaml`; tests and gallery find it by themselves.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -25,4 +26,5 @@ from typing import Any
 
 def takes_seed(strategy: Callable[..., Any]) -> bool:
     """Whether a strategy is random: it then wants a `seed`, int32 `[2]`, another one at each step."""
-    return "seed" in inspect.signature(strategy).parameters
+    function = strategy.func if isinstance(strategy, functools.partial) else strategy
+    return "seed" in inspect.signature(function).parameters

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -611,7 +612,7 @@ def test_sweep_skips_what_is_finished_and_evaluates_from_the_command_line(comman
     stored = json.loads(next(folder.rglob("cubic/*/seed=0/result.json")).read_text())
     measured = command("rounding=cubic", "evaluate=true", *words, PWD=str(folder))
     assert measured.returncode == 0, measured.stderr
-    assert f"test_loss         {stored['test_loss']:.5f}" in measured.stdout
+    assert re.search(rf"^test_loss +{stored['test_loss']:.5f}$", measured.stdout, re.MULTILINE)
 
 
 def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
