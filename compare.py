@@ -108,9 +108,8 @@ def draw(runs: pd.DataFrame, panels: list[str], by: str, metric: str, path: Path
     style.use("seaborn-v0_8-whitegrid")
     varying = [key for key in panels if runs[key].nunique() > 1] or panels[:1]
     groups = list(runs.groupby(varying))
-    ranks = (
-        runs["test_loss"].groupby([runs[key] for key in varying]).rank()
-    )  # losses of other panels are of other sizes
+    # Ranks, not losses: those of other panels are of other sizes.
+    ranks = runs.groupby(varying)["test_loss"].rank()
     names = ranks.groupby(runs[by]).mean().sort_values().index
     comparable = runs[["data", "loss"]].drop_duplicates().shape[0] == 1
     figure = Figure(figsize=(1.8 + 4.6 * len(groups), 4.2), layout="constrained")

@@ -98,13 +98,6 @@ def _read(name: str, dataset: tf.data.Dataset) -> tf.Tensor:
         raise DataError(f"the {name} set has no examples")
     try:
         return dataset.batch(count).get_single_element()
-    except tf.errors.ResourceExhaustedError as error:
-        gigabytes = count * dataset.element_spec.shape.num_elements() * 4 / 2**30
-        raise DataError(
-            f"the {name} set does not fit into memory: {count} examples of {dataset.element_spec.shape} are "
-            f"{gigabytes:.1f} GiB, needed twice: take fewer or smaller ones (data.splits, data.image_size, "
-            f"data.sample_rate_hz, data.clip_seconds)"
-        ) from error
     except tf.errors.OpError as error:
         raise DataError(
             f"the {name} set cannot be read ({error.message.splitlines()[0]}): "

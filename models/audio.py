@@ -12,7 +12,7 @@ def conv(
     """Strided convolutions down, transposed ones up, and residual units between them.
 
     The way down and up is linear: all that bends is in the residual units, whose branches start at zero. So training
-    begins with a linear transform code, which is learnt within an epoch, and bends it from there.
+    begins with a linear transform code and bends it from there.
 
     Each kernel is a multiple of its stride, so that every sample is reached by as many taps and the transposed
     convolutions leave no checkerboard pattern (Odena 2016, "Deconvolution and Checkerboard Artifacts", doi

@@ -85,7 +85,7 @@ class Trainer(keras.Model):
         with tf.GradientTape() as tape:
             z = model.encoder(x, training=True)
             u = model.latent(z, training=True)
-            code = model.soften(u, self._step_seed())
+            code = model.soften(u, self._noise_seed(self.optimizer.iterations))
             x_hat = model.decoder(model.latent.centre(code), training=True)
             loss = tf.reduce_mean(self.error(x, x_hat))
         # A strategy may leave the encoder without a gradient: zeros, then, which Keras variables only give
@@ -104,7 +104,7 @@ class Trainer(keras.Model):
         x_hat = model.decode(code)
         hard = self.error(x, x_hat)
         # Of the place in the data set, not of the training step: a stored run measures the same again.
-        seed = tf.stack([self.seed, -1 - tf.cast(self.evaluation.count, tf.int32)])
+        seed = self._noise_seed(-1 - self.evaluation.count)
         soft = self.error(x, model.decode(model.soften(u, seed)))
         measured = {name: measure(x, x_hat) for name, measure in self.media.measures.items()}
         self.evaluation.update_state({"loss": hard, "soft_loss": soft, "gap": hard - soft, **measured})
@@ -112,5 +112,5 @@ class Trainer(keras.Model):
         counted = self.code_counts.result()
         return {**self.evaluation.result(), **counted, **self.media.rates(counted["bits"])}
 
-    def _step_seed(self) -> tf.Tensor:
-        return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+    def _noise_seed(self, number: tf.Tensor) -> tf.Tensor:
+        return tf.stack([self.seed, tf.cast(number, tf.int32)])

@@ -1,5 +1,6 @@
 """What is measured and shown of audio."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -38,18 +39,22 @@ class Audio:
 
     def show(self, x: np.ndarray, x_hat: np.ndarray) -> None:
         """Writes players, original beside reconstruction, and spectrograms to the default TensorBoard writer."""
-        for number, pair in enumerate(zip(x, np.clip(x_hat, -1, 1), strict=True), start=1):
-            for name, clip in zip(("original", "reconstruction"), pair, strict=True):
-                tf.summary.audio(f"clip_{number}/{name}", clip[None], self.sample_rate_hz)
+        for number, name, clip in _clips(x, x_hat):
+            tf.summary.audio(f"clip_{number}/{name}", clip[None], self.sample_rate_hz)
         tf.summary.image("original_above_reconstruction", spectrograms(x, x_hat, self.sample_rate_hz)[None])
 
     def save(self, path: Path, x: np.ndarray, x_hat: np.ndarray) -> None:
         """Stores `reconstructions.png`, the spectrograms, and the clips in `clips/` as 16-bit WAV files."""
         keras.utils.save_img(path / "reconstructions.png", spectrograms(x, x_hat, self.sample_rate_hz), scale=False)
         (path / "clips").mkdir(exist_ok=True)
-        for number, pair in enumerate(zip(x, np.clip(x_hat, -1, 1), strict=True), start=1):
-            for name, clip in zip(("original", "reconstruction"), pair, strict=True):
-                soundfile.write(path / "clips" / f"{number}_{name}.wav", clip, self.sample_rate_hz, "PCM_16")
+        for number, name, clip in _clips(x, x_hat):
+            soundfile.write(path / "clips" / f"{number}_{name}.wav", clip, self.sample_rate_hz, "PCM_16")
+
+
+def _clips(x: np.ndarray, x_hat: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
+    for number, (original, reconstruction) in enumerate(zip(x, x_hat, strict=True), start=1):
+        yield number, "original", original
+        yield number, "reconstruction", np.clip(reconstruction, -1, 1)
 
 
 def spectrograms(x: np.ndarray, x_hat: np.ndarray, sample_rate_hz: int) -> np.ndarray:

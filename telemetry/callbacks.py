@@ -163,7 +163,7 @@ class Progress(keras.callbacks.Callback):
         """Shows the epoch."""
         quality = next(iter(self.model.media.measures))
         shown = {key: logs[key] for key in ("loss", "val_loss", "val_soft_loss", f"val_{quality}", "val_code_usage")}
-        text = "  ".join(f"{key} {value:.5f}" for key, value in shown.items())
+        text = "  ".join(f"{key} {value:#.4g}" for key, value in shown.items())
         line = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {text}"
         if self.bar is None:
             log.info("%s  %s", line, f"{self.examples_per_second():,.0f} examples/s")

@@ -56,6 +56,27 @@ def array(dataset):
     return np.concatenate(list(dataset.batch(1000).as_numpy_iterator()))
 
 
+def stand_in(name, data_dir, version, features, splits):
+    """Prepares a set of ours, its splits lists of examples, with TFDS itself, as the real one would stand on disk."""
+    import tensorflow_datasets as tfds
+
+    class StandIn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version(version)
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(examples) for split, examples in splits.items()}
+
+        def _generate_examples(self, examples):
+            yield from enumerate(examples)
+
+    StandIn.name = name
+    StandIn(data_dir=str(data_dir)).download_and_prepare()
+    return str(data_dir)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A folder where the embedded data set is prepared once for all tests."""

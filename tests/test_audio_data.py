@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, array, config, load, members, sentence
+from conftest import ROOT, array, config, load, members, sentence, stand_in
 
 PREPARED = ROOT.parent / "shared" / "tfds"
 AUDIO = [stem for stem in members("data") if "sample_rate_hz" in config(stem)]
@@ -45,29 +45,16 @@ def clips(dataset):
     return Counter(x.tobytes() for x in array(dataset))
 
 
-def prepare(name, data_dir, sounds, **feature):
-    """Prepares an audio set of ours with TFDS itself, its splits `sounds`, its Audio feature made of the rest."""
+def prepare(name, data_dir, sounds, key="audio", version="1.0.0", **feature):
+    """A stand-in of audio, its splits `sounds`, its Audio feature made of the rest."""
     import tensorflow_datasets as tfds
 
-    key, version = feature.pop("key", "audio"), feature.pop("version", "1.0.0")
-
-    class StandIn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(version)
-
-        def _info(self):
-            features = {"audio/filename": tfds.features.Text(), "id": np.int64, key: tfds.features.Audio(**feature)}
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(part) for split, part in sounds.items()}
-
-        def _generate_examples(self, part):
-            for index, sound in enumerate(part):
-                yield index, {"audio/filename": f"{index}.wav", "id": index, key: sound}
-
-    StandIn.name = name
-    StandIn(data_dir=str(data_dir)).download_and_prepare()
-    return str(data_dir)
+    features = {"audio/filename": tfds.features.Text(), "id": np.int64, key: tfds.features.Audio(**feature)}
+    examples = {
+        split: [{"audio/filename": f"{n}.wav", "id": n, key: sound} for n, sound in enumerate(part)]
+        for split, part in sounds.items()
+    }
+    return stand_in(name, data_dir, version, features, examples)
 
 
 @pytest.fixture(scope="session")

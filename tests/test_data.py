@@ -6,7 +6,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from conftest import ROOT, array, config, load, members, sentence
+from conftest import ROOT, array, config, load, members, sentence, stand_in
 
 SPOKEN_DIGIT = ROOT.parent / "shared" / "tfds"
 IMAGE_LOADERS = ("data.mnist_5k.load", "data.tfds_image.load", "data.folder_images.load")
@@ -22,29 +22,12 @@ def noise(count, *shape, seed=0, dtype=np.uint8):
 
 
 def prepare(name, data_dir, shape=(28, 28, 1), dtype=np.uint8, version="1.0.0", **splits):
-    """Prepares a set of ours under this name with TFDS itself, as the real one would stand on disk."""
+    """A stand-in of images; of numbers, if they are float32."""
     import tensorflow_datasets as tfds
 
-    class StandIn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(version)
-
-        def _info(self):
-            feature = (
-                tfds.features.Image(shape=shape, dtype=dtype) if dtype != np.float32 else tfds.features.Scalar(dtype)
-            )
-            features = {"id": np.int64, "image": feature}
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(images) for split, images in splits.items()}
-
-        def _generate_examples(self, images):
-            for index, image in enumerate(images):
-                yield index, {"id": index, "image": image}
-
-    StandIn.name = name
-    StandIn(data_dir=str(data_dir)).download_and_prepare()
-    return str(data_dir)
+    image = tfds.features.Image(shape=shape, dtype=dtype) if dtype != np.float32 else tfds.features.Scalar(dtype)
+    examples = {split: [{"id": n, "image": x} for n, x in enumerate(images)] for split, images in splits.items()}
+    return stand_in(name, data_dir, version, {"id": np.int64, "image": image}, examples)
 
 
 @pytest.fixture(scope="session")

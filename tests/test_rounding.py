@@ -215,12 +215,15 @@ def test_half_precision_is_rounded_once(run, tf, strategy, values, dtype):
     assert_close(actual.gradient, slope, np.abs(slope) + 1e-3 * np.maximum(1, peak), ulps=0.6)
 
 
-@EVERY_CASE
-def test_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
+def assert_gradient_scales(run, f):
     u = sample("float64")
     dy = np.random.default_rng(1).normal(size=u.shape)
-    f = strategy.build(**values)
     np.testing.assert_allclose(run(f, u, dy).gradient, dy * run(f, u).gradient, rtol=1e-14)
+
+
+@EVERY_CASE
+def test_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
+    assert_gradient_scales(run, strategy.build(**values))
 
 
 LIMITS = [
@@ -407,10 +410,7 @@ def test_draws_have_the_stated_distribution(run, strategy, values, dtype):
 
 @EVERY_RANDOM_CASE
 def test_random_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
-    u = sample("float64")
-    dy = np.random.default_rng(1).normal(size=u.shape)
-    f = strategy.build(**values)
-    np.testing.assert_allclose(run(f, u, dy).gradient, dy * run(f, u).gradient, rtol=1e-14)
+    assert_gradient_scales(run, strategy.build(**values))
 
 
 @EVERY_RANDOM
