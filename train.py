@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conf.checks import ConfigError, check
 from conf.errors import RunFailed, explained, one_sentence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the comman
 
     from data.pipeline import Splits
     from models.autoencoder import Trainer
+    from rounding import Strategy
 
 log = logging.getLogger("train")
 
@@ -87,8 +88,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     from telemetry.media import media_of
 
     with explained(f"rounding={cfg.choices.rounding}"):
-        rounding = hydra.utils.instantiate(cfg.rounding)
-        if not passes_gradient(rounding):
+        if not passes_gradient(make_rounding(cfg.rounding, 1)):  # now, so that it refuses its hyperparameters
             log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
     with explained(f"data={cfg.choices.data}"):
         splits = in_memory(hydra.utils.instantiate(cfg.data))
@@ -103,12 +103,37 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
         loss = hydra.utils.instantiate(cfg.loss)
         loss(splits.train[:1], splits.train[:1])  # so that it refuses its arguments now
     media = media_of(cfg.data, splits.train.shape[1:])
-    trainer = Trainer(Autoencoder(encoder, latent, rounding, decoder), loss, media, cfg.batch_size, cfg.seed)
+    steps = count // cfg.batch_size
+    total_steps = cfg.total_steps or cfg.epochs * steps
+    autoencoder = Autoencoder(encoder, latent, make_rounding(cfg.rounding, total_steps), decoder, total_steps)
+    trainer = Trainer(autoencoder, loss, media, cfg.batch_size, steps, cfg.seed)
     with explained("optimizer"):
-        optimizer = make_optimizer(cfg.optimizer, cfg.epochs * (count // cfg.batch_size))
+        optimizer = make_optimizer(cfg.optimizer, cfg.epochs * steps)
     optimizer.build(trainer.autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=cfg.jit_compile)
     return splits, trainer
+
+
+def make_rounding(cfg: DictConfig, total_steps: int) -> "Strategy":
+    """The strategy; a schedule among its hyperparameters that leaves open how many steps it takes (null) takes all.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range, at the beginning or at the end of training.
+    """
+    import tensorflow as tf
+
+    from rounding import bind
+
+    def lasting(node: Any, key: str = "") -> Any:
+        if isinstance(node, dict):
+            return {name: lasting(value, name) for name, value in node.items()}
+        return total_steps if node is None and key.endswith("_steps") else node
+
+    strategy = hydra.utils.instantiate(lasting(OmegaConf.to_container(cfg, resolve=True)))
+    for step in (0, total_steps):
+        for progress in (0.0, 1.0):
+            bind(strategy, step=step, progress=progress, seed=tf.zeros(2, tf.int32))(tf.zeros(1))
+    return strategy
 
 
 def make_optimizer(cfg: DictConfig, steps: int) -> "Optimizer":
@@ -133,7 +158,7 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
         The content of `result.json`, which is written last.
     """
     from data.pipeline import evaluation_batches, training_batches
-    from telemetry.callbacks import Checkpoint, Metrics, Progress
+    from telemetry.callbacks import EXAMPLES, Checkpoint, Metrics, Progress, Quality
     from telemetry.results import conclude
     from telemetry.tensorboard import TensorBoard
 
@@ -143,6 +168,7 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
     log.info("%s %s", f"going on after epoch {done} with" if done else "training", run.path)
     metrics = Metrics(run.path / "metrics.csv", done)
     progress = Progress(epochs, len(splits.train) // batch_size, batch_size)
+    quality = Quality(trainer, splits.train[:EXAMPLES], epochs)
     board = TensorBoard(run.path, config, trainer, splits.validation, done)
     trainer.fit(
         training_batches(splits.train, batch_size, config["seed"], done, epochs),
@@ -150,7 +176,7 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
         initial_epoch=done,
         epochs=epochs,
         steps_per_epoch=progress.steps,
-        callbacks=[metrics, board, checkpoint, progress],
+        callbacks=[quality, metrics, board, checkpoint, progress],
         shuffle=False,
         verbose=0,
     )

@@ -47,6 +47,7 @@ NOT_NEGATIVE = Rule(lambda v: v == 0 or POSITIVE.holds(v), "a finite number, 0 o
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
 TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "", "a text that is not empty")
 RATE = _integer(1, 384_000)
+MEMBER = Rule(lambda v: isinstance(v, dict), "a strategy, named as in rounding@rounding.before=soft_round")
 FOLDER = Rule(lambda v: isinstance(v, str) and os.path.isdir(os.path.expanduser(v)), "an existing folder")
 
 RULES = {
@@ -56,6 +57,7 @@ RULES = {
     "optimizer.learning_rate": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.global_clipnorm": _or_null(POSITIVE),
+    "total_steps": _or_null(_integer(1)),
     "output_dir": _or_null(TEXT),
     "resume": FLAG,
     "evaluate": FLAG,
@@ -77,6 +79,8 @@ RULES = {
     "latent.levels": _or_null(_integer(2, 65_536)),
     "latent.scale": POSITIVE,
     "latent.normalize": FLAG,
+    "rounding.before": MEMBER,
+    "rounding.after": MEMBER,
     "loss.quiet": POSITIVE,
     "loss.weight": NOT_NEGATIVE,
     "loss.frame_lengths": _list_of(_integer(2, 65_536)),

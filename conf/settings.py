@@ -30,7 +30,11 @@ def settings(
     other = {group: name for group, name in config["choices"].items() if group in GROUPS and name != own[group]}
     defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in GROUPS))
     differing = difference(defaults, config, [*incidental, "seed"])
-    values = {**other, **{key: ours for key, (_, ours) in differing.items()}}
+    values = {**other}
+    for key, (_, ours) in differing.items():  # ours before what is only theirs: where both are, ours counts
+        if key.endswith("._target_"):
+            key, ours = key.removesuffix("._target_"), str(ours).rpartition(".")[2]
+        values.setdefault(key, ours)
     return ",".join(f"{key}={shown(value)}" for key, value in values.items())
 
 

@@ -1,17 +1,15 @@
 """The autoencoder, and one step of its training."""
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 
 from models.latent import Latent
-from rounding import takes_seed
+from rounding import Strategy, bind, in_force, takes_seed
+from telemetry.close_up import CloseUp
 from telemetry.gradient_flow import GradientFlow
 from telemetry.media import Comparison, Media
 from telemetry.metrics import CodeCounts, Means
-
-Rounding = Callable[..., tf.Tensor]
+from telemetry.update_ratios import UpdateRatios
 
 
 class Autoencoder(keras.Model):
@@ -20,18 +18,25 @@ class Autoencoder(keras.Model):
     Args:
         encoder: `x [batch, height, width, 1]` (or `[batch, samples, 1]`) to `z [batch, ..., units]`.
         latent: `z` to `u`.
-        rounding: the strategy, `u -> code`, that stands in for `tf.round` during training; one that takes a `seed` is
-            random.
+        rounding: the strategy, `u -> code`, that stands in for `tf.round` during training.
         decoder: the centred code to `x_hat`, of the shape of `x`.
+        total_steps: of the whole training.
+
+    `step`, the number of training steps behind the weights, is one of them: what an annealed strategy is like depends
+    on it, so that a stored autoencoder has its soft loss, too.
     """
 
-    def __init__(self, encoder: keras.Model, latent: Latent, rounding: Rounding, decoder: keras.Model) -> None:
+    def __init__(
+        self, encoder: keras.Model, latent: Latent, rounding: Strategy, decoder: keras.Model, total_steps: int = 1
+    ) -> None:
         super().__init__(name="autoencoder")
         self.encoder = encoder
         self.latent = latent
         self.rounding = rounding
         self.random = takes_seed(rounding)
         self.decoder = decoder
+        self.total_steps = total_steps
+        self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
         self.latent.build(encoder.output_shape)
         self.built = True
 
@@ -44,12 +49,24 @@ class Autoencoder(keras.Model):
         return self.latent(self.encoder(x, training=training), training=training)
 
     def soften(self, u: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The code as training has it; `seed`, int32 `[2]`, is for random strategies."""
-        return self.rounding(u, seed=seed) if self.random else self.rounding(u)
+        """The code as training has it at `step`; `seed`, int32 `[2]`, is for random strategies."""
+        return bind(self.rounding, step=self.step.value, progress=self.progress(), seed=seed)(u)
+
+    def in_force(self) -> dict[str, tf.Tensor]:
+        """What moves of the strategy as training goes on, as it is at `step`: `alpha` under a schedule, for one."""
+        return in_force(self.rounding, step=self.step.value, progress=self.progress())
+
+    def progress(self) -> tf.Tensor:
+        """The share of training done, in [0, 1]."""
+        return tf.minimum(tf.cast(self.step, tf.float32) / self.total_steps, 1)
 
     def decode(self, code: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`x_hat` of `code [batch, ..., units]`."""
         return self.decoder(self.latent.centre(code), training=training)
+
+
+NEAR_INTEGER = "saturation/near_integer"
+"""Share of `u` within 0.05 of an integer."""
 
 
 class Trainer(keras.Model):
@@ -62,11 +79,12 @@ class Trainer(keras.Model):
         loss: of each example.
         media: what else is measured of the hard reconstruction.
         batch_size: of every training step.
+        steps: of an epoch.
         seed: of the run; with the step it gives random strategies their numbers.
     """
 
     def __init__(
-        self, autoencoder: Autoencoder, loss: Comparison, media: Media, batch_size: int, seed: int = 0
+        self, autoencoder: Autoencoder, loss: Comparison, media: Media, batch_size: int, steps: int, seed: int = 0
     ) -> None:
         super().__init__(name="trainer")
         self.autoencoder = autoencoder
@@ -74,8 +92,10 @@ class Trainer(keras.Model):
         self.media = media
         self.seed = seed
         self.batch_size = batch_size
-        self.gradient_flow = GradientFlow(autoencoder, batch_size)
-        self.evaluation = Means(["loss", "soft_loss", "gap", *media.measures], name="evaluation")
+        self.gradient_flow = GradientFlow(autoencoder)
+        self.close_up = CloseUp(autoencoder, batch_size)
+        self.update_ratios = UpdateRatios(autoencoder, steps)
+        self.evaluation = Means(["loss", "soft_loss", "gap", *media.measures, NEAR_INTEGER], name="evaluation")
         self.code_counts = CodeCounts(autoencoder.latent.units, autoencoder.latent.levels)
         self.built = True
 
@@ -85,16 +105,20 @@ class Trainer(keras.Model):
         with tf.GradientTape() as tape:
             z = model.encoder(x, training=True)
             u = model.latent(z, training=True)
-            code = model.soften(u, self._noise_seed(self.optimizer.iterations))
+            code = model.soften(u, self._noise_seed(model.step))
             x_hat = model.decoder(model.latent.centre(code), training=True)
             loss = tf.reduce_mean(self.error(x, x_hat))
         # A strategy may leave the encoder without a gradient: zeros, then, which Keras variables only give
         # through their `value`.
         sources = [code, u, *(weight.value for weight in model.trainable_variables)]
         dcode, du, *gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self.optimizer.apply(gradients, model.trainable_variables)
-        self.gradient_flow.update_state(loss, u, dcode, du, gradients)
-        return self.gradient_flow.result()
+        with self.update_ratios.of_step(model.step):
+            self.optimizer.apply(gradients, model.trainable_variables)
+        model.step.assign_add(1)
+        self.gradient_flow.update_state(loss, dcode, du, gradients)
+        self.close_up.update_state(z, u, dcode, du)
+        moving = {f"rounding/{name}": value for name, value in model.in_force().items()}
+        return {**self.gradient_flow.result(), **self.update_ratios.result(), **moving}
 
     def test_step(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         """Hard (integer codes, what a deployed model does) and soft (the strategy in place) errors of `x`."""
@@ -107,6 +131,8 @@ class Trainer(keras.Model):
         seed = self._noise_seed(-1 - self.evaluation.count)
         soft = self.error(x, model.decode(model.soften(u, seed)))
         measured = {name: measure(x, x_hat) for name, measure in self.media.measures.items()}
+        near = tf.reshape(tf.cast(tf.abs(u - code) < 0.05, u.dtype), [tf.shape(u)[0], -1])
+        measured[NEAR_INTEGER] = tf.reduce_mean(near, axis=1)
         self.evaluation.update_state({"loss": hard, "soft_loss": soft, "gap": hard - soft, **measured})
         self.code_counts.update_state(code)
         counted = self.code_counts.result()

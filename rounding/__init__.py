@@ -12,7 +12,9 @@ even) and `dy`, the gradient that arrives from the decoder. Values and gradients
 `u`; a gradient too large for the dtype becomes its largest number.
 
 A random strategy has one more keyword, `seed`, which the program passes anew each step: an int32 tensor of
-shape [2]. What it returns is a function of `u` and `seed` alone, so there is no state to store.
+shape [2]. What it returns is a function of `u` and `seed` alone, so there is no state to store. Annealing: a
+hyperparameter of type float may be a function of the training step, such as a Keras schedule. `bind` gives a
+strategy what it wants of both.
 
 The folder needs only TensorFlow: copy it into another project, under any name, and it works. To add a
 strategy, add `<name>.py` here and `conf/rounding/<name>.yaml`; tests and gallery find it by themselves.
@@ -23,8 +25,55 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
 
-def takes_seed(strategy: Callable[..., Any]) -> bool:
-    """Whether a strategy is random: it then wants a `seed`, int32 `[2]`, another one at each step."""
-    function = strategy.func if isinstance(strategy, functools.partial) else strategy
-    return "seed" in inspect.signature(function).parameters
+Strategy = Callable[..., tf.Tensor]
+
+
+def bind(strategy: Strategy, *, step: Any, progress: Any, seed: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What a strategy is at one training step: `u -> code`.
+
+    Args:
+        strategy: a function of this folder, or a `functools.partial` of one, as Hydra makes it; its
+            hyperparameters may be schedules, and strategies, as those of `switch` are.
+        step: of training, from 0, for schedules.
+        progress: the share of training done, in [0, 1], for `switch`.
+        seed: an int32 tensor of shape [2], another one each step, for random strategies.
+    """
+    members = {name: bind(member, step=step, progress=progress, seed=seed) for name, member in _members(strategy)}
+    wanted = {name: value for name, value in {"progress": progress, "seed": seed}.items() if _takes(strategy, name)}
+    return functools.partial(strategy, **_scheduled(strategy, step), **members, **wanted)
+
+
+def in_force(strategy: Strategy, *, step: Any, progress: Any) -> dict[str, Any]:
+    """What moves as training goes on, at one step: scheduled hyperparameters (of members, as `before.alpha`), `progress`."""
+    values = {**_scheduled(strategy, step), **({"progress": progress} if _takes(strategy, "progress") else {})}
+    for name, member in _members(strategy):
+        values |= {f"{name}.{key}": value for key, value in in_force(member, step=step, progress=progress).items()}
+    return values
+
+
+def takes_seed(strategy: Strategy) -> bool:
+    """Whether a strategy, or a member of it, is random."""
+    return _takes(strategy, "seed") or any(takes_seed(member) for _, member in _members(strategy))
+
+
+def _scheduled(strategy: Strategy, step: Any) -> dict[str, Any]:
+    return {name: value(step) for name, value in _keywords(strategy).items() if _is_schedule(value)}
+
+
+def _members(strategy: Strategy) -> list[tuple[str, Strategy]]:
+    return [(name, value) for name, value in _keywords(strategy).items() if callable(value) and not _is_schedule(value)]
+
+
+def _keywords(strategy: Strategy) -> dict[str, Any]:
+    return strategy.keywords if isinstance(strategy, functools.partial) else {}
+
+
+def _is_schedule(value: Any) -> bool:
+    return callable(value) and _takes(value, "step")
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    function = function.func if isinstance(function, functools.partial) else function
+    return name in inspect.signature(function).parameters

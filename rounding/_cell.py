@@ -73,26 +73,35 @@ def repeat(times: int, step: Callable[..., tuple], *state: tf.Tensor) -> tuple:
     return tf.while_loop(unfinished, advance, (1, *state))[1:]
 
 
-# Hyperparameters. A number is checked; a tensor, which an annealing schedule gives anew each step, cannot be,
-# so its schedule is checked instead. Both come back as a scalar in the dtype that `u` is computed in.
+# Hyperparameters. A number is checked, and so is an eager tensor; one in a graph, which an annealing schedule gives
+# anew each step, cannot be, so training checks the schedule's ends. All come back as a scalar in the dtype that `u`
+# is computed in.
 
 
 def non_negative(name: str, value: Any, u: tf.Tensor) -> tf.Tensor:
     """A hyperparameter >= 0 as a scalar tensor; ValueError for a number out of range."""
-    require(name, value, "a finite number >= 0", tf.is_tensor(value) or (is_number(value) and value >= 0))
+    number = known(value)
+    require(name, number, "a finite number >= 0", tf.is_tensor(number) or (is_number(number) and number >= 0))
     return scalar(value, u)
 
 
 def positive(name: str, value: Any, u: tf.Tensor) -> tf.Tensor:
     """A hyperparameter > 0 as a scalar tensor; ValueError for a number out of range."""
-    require(name, value, "a finite number > 0", tf.is_tensor(value) or (is_number(value) and value > 0))
+    number = known(value)
+    require(name, number, "a finite number > 0", tf.is_tensor(number) or (is_number(number) and number > 0))
     return scalar(value, u)
 
 
 def fraction(name: str, value: Any, u: tf.Tensor) -> tf.Tensor:
     """A hyperparameter between 0 and 1 as a scalar tensor; ValueError for a number out of range."""
-    require(name, value, "a number in (0, 1)", tf.is_tensor(value) or (is_number(value) and 0 < value < 1))
+    number = known(value)
+    require(name, number, "a number in (0, 1)", tf.is_tensor(number) or (is_number(number) and 0 < number < 1))
     return scalar(value, u)
+
+
+def known(value: Any) -> Any:
+    """An eager tensor's number; other values as they are."""
+    return float(value) if tf.is_tensor(value) and tf.executing_eagerly() else value
 
 
 def scalar(value: Any, u: tf.Tensor) -> tf.Tensor:
@@ -105,7 +114,7 @@ def scalar(value: Any, u: tf.Tensor) -> tf.Tensor:
 def require(name: str, value: Any, range_: str, holds: bool) -> None:
     """Refuses a user's value in one sentence that names the argument, its range and the value."""
     if not holds:
-        raise ValueError(f"{name} must be {range_}, got {value!r}")
+        raise ValueError(f"{name} must be {range_}, got {known(value)!r}")
 
 
 def is_number(value: Any) -> bool:

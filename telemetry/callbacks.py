@@ -15,9 +15,23 @@ from tqdm import tqdm
 
 from conf.checks import ConfigError
 from models.autoencoder import Trainer
+from telemetry.gradient_quality import GradientQuality
 from telemetry.records import MetricsFile
+from telemetry.tensorboard import due
 
 log = logging.getLogger(__name__)
+
+QUALITIES_PER_RUN = 4
+EXAMPLES = 16  # of the fixed batch that the gradient's quality is measured on
+
+# Names in result.json of columns of metrics.csv.
+FLOW = {
+    "transmission": "gradient_flow/transmission",
+    "zero_fraction": "gradient_flow/zero_fraction",
+    "gradient_cosine": "gradient_quality/cosine",
+    "gradient_bias": "gradient_quality/bias",
+    "gradient_variance": "gradient_quality/variance",
+}
 
 # A checkpoint costs as much as a tenth of a short epoch, so short epochs share one.
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -44,12 +58,32 @@ class Metrics(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def result(self) -> dict[str, Any]:
-        """How the training ended."""
+        """How the training ended, and means over all epochs of how the gradient flowed."""
         if self.diverged_in is None:
-            return {"status": "finished"}
+            return {"status": "finished", **self.file.means(FLOW)}
         advice = "try a smaller optimizer.learning_rate"
         reason = f"the loss is no number any more in epoch {self.diverged_in}: {advice}"
         return {"status": "diverged", "reason": reason, "val_loss": math.inf}
+
+
+class Quality(keras.callbacks.Callback):
+    """Now and then measures the quality of the gradient, for the epoch's logs: to stand before who reads them.
+
+    Args:
+        trainer: whose gradient.
+        x: the fixed batch.
+        epochs: of the whole run.
+    """
+
+    def __init__(self, trainer: Trainer, x: tf.Tensor, epochs: int) -> None:
+        super().__init__()
+        self.quality = GradientQuality(trainer.autoencoder, trainer.error, x, trainer.seed)
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Adds `gradient_quality/...`."""
+        if due(epoch + 1, self.epochs, QUALITIES_PER_RUN):
+            logs.update(self.quality.measure(epoch + 1))
 
 
 class Checkpoint(keras.callbacks.Callback):

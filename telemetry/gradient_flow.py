@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
-from rounding import takes_seed
+from rounding import Strategy, bind
 from telemetry.metrics import Means
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from models.autoencoder import Autoencoder
 
@@ -24,21 +24,15 @@ class GradientFlow(keras.metrics.Metric):
     gradient_flow/transmission    norm of dL/du over norm of dL/dcode: what the strategy passes on
     gradient_flow/zero_fraction   share of exact zeros in dL/du
 
-    `last_u` and `last_du`, `[batch, ..., units]`, keep the last step's tensors for histograms.
-
     Args:
         model: the autoencoder, built.
-        batch_size: of every step.
     """
 
-    def __init__(self, model: "Autoencoder", batch_size: int) -> None:
+    def __init__(self, model: "Autoencoder") -> None:
         super().__init__(name="gradient_flow")
         layers = [*model.encoder.layers, model.latent, *model.decoder.layers]
         self.layer_of = [layer.name for layer in layers for _ in layer.trainable_variables]
         self.encoder_layers = {layer.name for layer in [*model.encoder.layers, model.latent]}
-        shape = (batch_size, *model.encoder.output_shape[1:])
-        self.last_u = tf.Variable(tf.zeros(shape), trainable=False)
-        self.last_du = tf.Variable(tf.zeros(shape), trainable=False)
         self.means = Means(
             [
                 "loss",
@@ -50,12 +44,8 @@ class GradientFlow(keras.metrics.Metric):
             name="gradient_flow_means",
         )
 
-    def update_state(
-        self, loss: tf.Tensor, u: tf.Tensor, dcode: tf.Tensor, du: tf.Tensor, gradients: list[tf.Tensor]
-    ) -> None:
-        """Takes in one step: `u`, `dcode`, `du` of one shape, `gradients` as the model's trainable variables."""
-        self.last_u.assign(u)
-        self.last_du.assign(du)
+    def update_state(self, loss: tf.Tensor, dcode: tf.Tensor, du: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        """Takes in one step: `dcode` and `du` of one shape, `gradients` as the model's trainable variables."""
         squares: dict[str, tf.Tensor] = {}
         for name, gradient in zip(self.layer_of, gradients, strict=True):
             squares[name] = squares.get(name, 0.0) + tf.reduce_sum(tf.square(gradient))
@@ -82,12 +72,12 @@ class GradientFlow(keras.metrics.Metric):
         self.means.reset_state()
 
 
-def passes_gradient(rounding: "Callable[..., tf.Tensor]") -> bool:
-    """Whether a strategy has a slope anywhere on a fine grid over one cell."""
+def passes_gradient(strategy: Strategy) -> bool:
+    """Whether a strategy, as it is when training begins, has a slope anywhere on a fine grid over one cell."""
     u = tf.linspace(0.0, 1.0, 2**16 + 1)
     with tf.GradientTape() as tape:
         tape.watch(u)
-        code = rounding(u, seed=tf.zeros(2, tf.int32)) if takes_seed(rounding) else rounding(u)
+        code = bind(strategy, step=0, progress=0.0, seed=tf.zeros(2, tf.int32))(u)
     slope = tape.gradient(code, u)
     return slope is not None and bool(tf.reduce_any(slope != 0))
 

@@ -109,6 +109,7 @@ class CodeCounts(keras.metrics.Metric):
                   few examples make it too small: a unit's is never above log2(examples x positions)
     code_usage    mean over units of distinct codes seen / codes that exist; with `levels=None`, over the span
                   of the codes seen by any unit
+    saturation/stuck_units    share of units that only ever took one code
 
     Args:
         units: size of the last axis of `code`.
@@ -133,13 +134,15 @@ class CodeCounts(keras.metrics.Metric):
         self.positions.assign(tf.cast(tf.shape(rows)[0] / tf.shape(code)[0], tf.float32))
 
     def result(self) -> dict[str, tf.Tensor]:
-        """`bits` per example and `code_usage` in [0, 1]."""
+        """`bits` per example, `code_usage` and `saturation/stuck_units` in [0, 1]."""
         share = self.counts / tf.reduce_sum(self.counts, axis=1, keepdims=True)
         entropy_bits = -tf.reduce_sum(tf.math.xlogy(share, share), axis=1) / tf.math.log(2.0)
         seen = tf.cast(self.counts > 0, tf.float32)
+        codes = tf.reduce_sum(seen, axis=1)
         return {
             "bits": tf.reduce_sum(entropy_bits) * self.positions,
-            "code_usage": tf.reduce_mean(tf.reduce_sum(seen, axis=1)) / self._codes_that_exist(seen),
+            "code_usage": tf.reduce_mean(codes) / self._codes_that_exist(seen),
+            "saturation/stuck_units": tf.reduce_mean(tf.cast(codes <= 1, tf.float32)),
         }
 
     def _codes_that_exist(self, seen: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,9 @@
 """Small files that a reader, or a crash, never sees half-written: `metrics.csv` and what else a run records."""
 
 import csv
+import math
 import os
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +31,13 @@ class MetricsFile:
                 self.columns = list(writer.fieldnames)
                 writer.writeheader()
             writer.writerow(row)
+
+    def means(self, columns: Mapping[str, str]) -> dict[str, float | None]:
+        """The mean of each column over the epochs that have a number in it, by new names; None if no epoch has."""
+        rows = read_metrics(self.path)
+        values = {name: [float(row[column]) for row in rows if row[column]] for name, column in columns.items()}
+        finite = {name: [value for value in found if math.isfinite(value)] for name, found in values.items()}
+        return {name: statistics.fmean(found) if found else None for name, found in finite.items()}
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """The end of a run: the test, `result.json`, example reconstructions, and the summary on the console."""
 
 import logging
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,11 @@ def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mappin
     """
     autoencoder = trainer.autoencoder
     autoencoder.save_weights(run.path / "last.weights.h5")
-    result = {**result, "parameters": autoencoder.count_params(), "versions": versions()}
+    result = {
+        **result,
+        "parameters": sum(math.prod(weight.shape) for weight in autoencoder.trainable_variables),
+        "versions": versions(),
+    }
     if result["status"] == "finished":
         autoencoder.load_weights(run.path / "best.weights.h5")
         result |= measure(trainer, splits)

@@ -8,12 +8,16 @@ import keras
 import tensorflow as tf
 import yaml
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hp
 
 from conf import GROUPS
 from models.autoencoder import Trainer
 
 PICTURES_PER_RUN = 10
+CLOSE_UPS_PER_RUN = 2
 
 # A fixed set, of fixed types: HParams drops columns that only some runs have, and a null turns numbers into text.
 HPARAMS = [
@@ -42,6 +46,24 @@ METRICS = [
     hp.Metric("epoch_code_usage", display_name="code usage"),
 ]
 
+# The tab "Custom scalars": what belongs together, in one chart.
+LAYOUT = {
+    "hard against soft": {
+        "loss": [r"epoch_(loss|soft_loss|gap)$"],
+    },
+    "gradient": {
+        "norms, from the code back to the weights": [r"gradient_norm/(code|u|encoder|decoder)$"],
+        "norms by layer": [r"gradient_norm/layer/.*"],
+        "what the strategy lets through": [r"gradient_flow/.*"],
+        "quality, against a reference for the hard loss": [r"gradient_quality/.*"],
+        "update-to-weight ratios": [r"update_to_weight/.*"],
+    },
+    "latent": {
+        "saturation": [r"saturation/.*"],
+        "in force": [r"rounding/.*"],
+    },
+}
+
 
 class TensorBoard(keras.callbacks.Callback):
     """Writes the event files `train/` and `validation/`, with the tags of Keras's own callback; epochs count from 1.
@@ -62,38 +84,79 @@ class TensorBoard(keras.callbacks.Callback):
             drop_later_events(file, epochs_done)
         self.trainer = trainer
         self.x = validation[: trainer.media.examples]
-        self.epochs = config["epochs"]
+        self.epochs, self.rounding = config["epochs"], config["choices"]["rounding"]
         self.train = tf.summary.create_file_writer(str(path / "train"))
         self.validation = tf.summary.create_file_writer(str(path / "validation"))
         with self.train.as_default(step=0):
             tf.summary.text("config", "```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False) + "```")
+            tf.summary.experimental.write_raw_pb(layout().SerializeToString())
         with self.validation.as_default(step=0):
             hp.hparams_config(HPARAMS, METRICS)
             values = hparams(config)
             # By default runs of equal values share a row; TensorBoard shows the beginning of its name.
             hp.hparams(values, trial_id=f"{values['rounding']} {values['latent']} {path}")
 
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        """Tells the trainer whether this epoch is one to look at closely."""
+        self.trainer.close_up.switch(due(epoch + 1, self.epochs, CLOSE_UPS_PER_RUN))
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Writes the epoch's scalars, and now and then pictures and histograms."""
         done = epoch + 1
-        for tag, value in logs.items():
-            writer = self.validation if tag.startswith("val_") else self.train
-            with writer.as_default(step=done):
-                tf.summary.scalar(f"epoch_{tag.removeprefix('val_')}", value)
-        if done in (1, self.epochs) or done % max(1, self.epochs // PICTURES_PER_RUN) == 0:
-            self._picture(done)
+        for column, value in logs.items():
+            tag = column.removeprefix("val_")
+            with (self.train if tag == column else self.validation).as_default(step=done):
+                tf.summary.scalar(tag if "/" in tag else f"epoch_{tag}", value)
+        if due(done, self.epochs, PICTURES_PER_RUN):
+            with self.validation.as_default(step=done):
+                self.trainer.media.show(self.x.numpy(), self.trainer.autoencoder(self.x).numpy())
+        if due(done, self.epochs, CLOSE_UPS_PER_RUN):
+            with self.train.as_default(step=done):
+                self._close_up()
 
-    def _picture(self, epoch: int) -> None:
-        with self.train.as_default(step=epoch):
-            tf.summary.histogram("histogram/u", self.trainer.gradient_flow.last_u)
-            tf.summary.histogram("histogram/dL_du", self.trainer.gradient_flow.last_du)
-        with self.validation.as_default(step=epoch):
-            self.trainer.media.show(self.x.numpy(), self.trainer.autoencoder(self.x).numpy())
+    def _close_up(self) -> None:
+        from telemetry import curves, pictures  # Matplotlib, which takes a while to import
+
+        close_up, autoencoder = self.trainer.close_up, self.trainer.autoencoder
+        last = {name: tensor.numpy() for name, tensor in close_up.last.items()}
+        for name, values in last.items():
+            tf.summary.histogram(f"histogram/{name}", values)
+        means = {name: mean.numpy() for name, mean in close_up.result().items()}
+        strategy = {self.rounding: lambda u, seed: autoencoder.soften(u, seed)}
+        for name, figure in {
+            "close_up/where_gradient_gets_through": pictures.staircase(means),
+            "close_up/histograms_by_unit": pictures.histograms(last),
+            "close_up/strategy": curves.draw(strategy, self.rounding),
+        }.items():
+            tf.summary.image(name, curves.picture(figure)[None])
 
     def on_train_end(self, logs: object = None) -> None:
         """Closes the event files."""
         self.train.close()
         self.validation.close()
+
+
+def due(epoch: int, epochs: int, times: int) -> bool:
+    """Whether something that is done so many times a run is done in this epoch: in the first, the last and between."""
+    return epoch in (1, epochs) or epoch % max(1, epochs // times) == 0
+
+
+def layout() -> Summary:
+    """`LAYOUT` as TensorBoard takes it."""
+    return custom_scalar.pb(
+        layout_pb2.Layout(
+            category=[
+                layout_pb2.Category(
+                    title=category,
+                    chart=[
+                        layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
+                        for title, tags in charts.items()
+                    ],
+                )
+                for category, charts in LAYOUT.items()
+            ]
+        )
+    )
 
 
 def drop_later_events(path: Path, epoch: int) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from conf import compose
+
 ROOT = Path(__file__).parent.parent
 CODE = ROOT / "rounding"
 CONF = ROOT / "conf" / "rounding"
@@ -38,30 +40,39 @@ class Strategy:
         return self.config["_target_"].rpartition(".")[2]
 
     @property
+    def members(self) -> dict[str, "Strategy"]:
+        """The strategies among its arguments."""
+        nodes = {key: value for key, value in self.config.items() if isinstance(value, dict)}
+        return {key: Strategy(key, node) for key, node in nodes.items() if node["_target_"].startswith("rounding.")}
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
-        return {key: value for key, value in self.config.items() if not key.startswith("_")}
+        """By name; a dictionary for a schedule."""
+        return {k: v for k, v in self.config.items() if not k.startswith("_") and k not in self.members}
 
     @property
     def random(self) -> bool:
-        """Whether the function takes a `seed`, read from its source."""
+        """Whether the function, or a member's, takes a `seed`, read from its source."""
         tree = ast.parse((CODE / f"{self.function}.py").read_text())
         functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
         arguments = next(node.args.kwonlyargs for node in functions if node.name == self.function)
-        return "seed" in [argument.arg for argument in arguments]
+        return "seed" in [argument.arg for argument in arguments] or any(m.random for m in self.members.values())
 
-    def build(self, **overrides: Any) -> Callable:
-        """The callable `u -> code`, with the YAML's hyperparameters (and a seed) but for the overridden ones."""
+    def build(self, seed: Any = (1, 2), step: Any = 25, progress: Any = 0.25, **overrides: Any) -> Callable:
+        """The callable `u -> code`, with the YAML's hyperparameters but for the overridden ones, at a step of 100."""
         import hydra
 
-        fixed = {"seed": [1, 2]} if self.random else {}
-        return functools.partial(hydra.utils.instantiate(self.config), **{**fixed, **overrides})
+        from rounding import bind
+
+        strategy = hydra.utils.instantiate(self.config)
+        return functools.partial(bind(strategy, step=step, progress=progress, seed=seed), **overrides)
 
 
-def load(path: Path) -> Strategy:
-    return Strategy(path.stem, OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+def load(name: str) -> Strategy:
+    return Strategy(name, OmegaConf.to_container(compose([f"rounding={name}", "total_steps=100"]).rounding))
 
 
-STRATEGIES = [load(path) for path in sorted(CONF.glob("*.yaml"))]
+STRATEGIES = [load(path.stem) for path in sorted(CONF.glob("*.yaml"))]
 DETERMINISTIC = [strategy for strategy in STRATEGIES if not strategy.random]
 RANDOM = [strategy for strategy in STRATEGIES if strategy.random]
 BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
@@ -86,6 +97,7 @@ HYPERPARAMETERS = {
     "alpha": Values((0, *SMALL_TO_LARGE), (*NO_NUMBER, -1, -1e-30)),
     "slope": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
     "steepness": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
+    "at": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
     "threshold": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
     "center": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
     "iterations": Values((1000,), NO_COUNT),
@@ -98,8 +110,9 @@ HYPERPARAMETERS = {
 def extremes(strategy: Strategy) -> list[dict[str, Any]]:
     """The YAML's values and the edges of the ranges, in all combinations."""
     choices = {
-        name: [value, *(HYPERPARAMETERS[name].extreme if name in HYPERPARAMETERS else ())]
+        name: [*([] if isinstance(value, dict) else [value]), *HYPERPARAMETERS[name].extreme]
         for name, value in strategy.hyperparameters.items()
+        if name in HYPERPARAMETERS
     }
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
@@ -215,8 +228,13 @@ def noisy_line(u: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u + p - 0.5, np.ones_like(p)
 
 
+def noisy_before(u: np.ndarray, p: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray]:
+    return noisy_line(u, p)
+
+
 OUTCOMES = {
     "uniform_noise": Oracle(noisy_line),
+    "switch": Oracle(noisy_before),
 }
 
 

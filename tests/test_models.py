@@ -17,14 +17,15 @@ def build(*overrides, shape=SHAPE):
     import hydra
 
     from models.autoencoder import Autoencoder
+    from train import make_rounding
 
     cfg = compose(overrides)
     latent = hydra.utils.instantiate(cfg.latent)
     encoder, decoder = hydra.utils.instantiate(cfg.model)(shape, latent.units)
-    return Autoencoder(encoder, latent, hydra.utils.instantiate(cfg.rounding), decoder)
+    return Autoencoder(encoder, latent, make_rounding(cfg.rounding, 100), decoder, 100)
 
 
-def trainer_of(autoencoder, batch_size, optimizer, data="mnist_5k", **settings):
+def trainer_of(autoencoder, batch_size, optimizer, data="mnist_5k", steps=1, **settings):
     import hydra
 
     from models.autoencoder import Trainer
@@ -32,7 +33,7 @@ def trainer_of(autoencoder, batch_size, optimizer, data="mnist_5k", **settings):
 
     cfg = compose([f"data={data}"])
     media = media_of(cfg.data, autoencoder.encoder.input_shape[1:])
-    trainer = Trainer(autoencoder, hydra.utils.instantiate(cfg.loss), media, batch_size)
+    trainer = Trainer(autoencoder, hydra.utils.instantiate(cfg.loss), media, batch_size, steps)
     optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, **settings)
     return trainer
@@ -212,6 +213,7 @@ def test_training_step_reports_and_applies_the_gradients_worked_out_by_hand():
         return r + (u - r) ** 3, 3 * (u - r) ** 2
 
     loss, u, dcode, du, gradients = closed_form(x.reshape(6, 16).astype("float64"), *before, cubic_by_hand)
+    trainer.close_up.switch(True)
     reported = trainer.train_step(x)
 
     def norm(arrays):
@@ -227,15 +229,71 @@ def test_training_step_reports_and_applies_the_gradients_worked_out_by_hand():
         "gradient_norm/layer/last": norm(gradients["decoder"]),
         "gradient_flow/transmission": norm([du]) / norm([dcode]),
         "gradient_flow/zero_fraction": 0,
+        "update_to_weight/first": 0.5 * norm(gradients["encoder"]) / norm(before[:1]),
+        "update_to_weight/last": 0.5 * norm(gradients["decoder"]) / norm(before[1:]),
     }
     assert set(reported) == set(expected)
     for tag, value in expected.items():
         np.testing.assert_allclose(reported[tag], value, rtol=1e-4, atol=1e-9, err_msg=tag)
-    np.testing.assert_allclose(trainer.gradient_flow.last_u, u, rtol=1e-5)
-    np.testing.assert_allclose(trainer.gradient_flow.last_du, du, rtol=1e-3, atol=1e-9)
+    for name, tensor in {"u": u, "dL_dcode": dcode, "dL_du": du}.items():
+        np.testing.assert_allclose(trainer.close_up.last[name], tensor, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(expit(trainer.close_up.last["z"].numpy()), u, rtol=1e-5)
     after = trainer.autoencoder.trainable_variables
     for weight, start, gradient in zip(after, before, itertools.chain(*gradients.values()), strict=True):
         np.testing.assert_allclose(weight, start - 0.5 * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_close_up_sorts_gradients_by_unit_and_place():
+    import keras
+    import tensorflow as tf
+
+    from telemetry.close_up import BINS
+
+    close_up = trainer_of(build("latent.units=3"), 50, keras.optimizers.SGD()).close_up
+    rng = np.random.default_rng(0)
+    z, u, dcode, du = rng.normal(0, 2, (4, 2, 50, 3)).astype("float32")
+    u[0, :3] = [-2, 1 - 1e-7, -1e-9]  # t = 0, almost 1, and 1
+    for on in (True, False):
+        close_up.switch(on)
+        for step in range(2):
+            close_up.update_state(*(tf.constant(tensor[step]) for tensor in (z, u, dcode, du)))
+    place = np.minimum((u - np.floor(u)) * BINS, BINS - 1).astype(int).reshape(100, 3)
+    for name, values in (("share", None), ("dL_dcode", dcode), ("dL_du", du)):
+        found = close_up.result()[name].numpy()
+        for unit, k in itertools.product(range(3), range(BINS)):
+            there = place[:, unit] == k
+            if values is None:
+                np.testing.assert_allclose(found[unit, k], there.mean(), rtol=1e-5)
+            elif there.any():
+                mean = np.abs(values.reshape(100, 3)[there, unit]).mean()
+                np.testing.assert_allclose(found[unit, k], mean, rtol=1e-5)
+            else:
+                assert np.isnan(found[unit, k])
+    np.testing.assert_array_equal(close_up.last["dL_du"], du[1])
+    close_up.switch(True)
+    assert np.isnan(close_up.result()["share"]).all(), "starts anew"
+
+
+def test_update_ratios_are_those_of_an_epochs_last_step():
+    import keras
+
+    trainer = trainer_of(build("model.widths=[8]"), 4, keras.optimizers.SGD(0.1), steps=3)
+    x = np.random.default_rng(0).uniform(size=(4, *SHAPE)).astype("float32")
+    layers = {layer.name: layer for layer in trainer.autoencoder.encoder.layers if layer.trainable_variables}
+    ratios = []
+    for _ in range(6):
+        before = {name: [w.numpy() for w in layer.trainable_variables] for name, layer in layers.items()}
+        reported = trainer.train_step(x)
+        for name, layer in layers.items():
+            moved = [w.numpy() - b for w, b in zip(layer.trainable_variables, before[name], strict=True)]
+            norms = [np.sqrt(sum((a**2).sum() for a in arrays)) for arrays in (moved, before[name])]
+            expected = norms[0] / norms[1]
+        ratios.append((float(reported[f"update_to_weight/{name}"]), expected))
+    reported, true = np.array(ratios).T
+    np.testing.assert_allclose(reported[[0, 1]], 0)
+    np.testing.assert_allclose(reported[[2, 3, 4]], true[2], rtol=1e-4)
+    np.testing.assert_allclose(reported[5], true[5], rtol=1e-4)
+    assert true[2] != true[5]
 
 
 @pytest.mark.parametrize("latent", members("latent"))
@@ -310,11 +368,10 @@ def test_random_strategies_draw_anew_each_step_and_measure_the_same_each_time():
 
 @pytest.mark.parametrize("rounding", members("rounding"))
 def test_only_hard_is_found_to_pass_no_gradient(rounding):
-    import hydra
-
     from telemetry.gradient_flow import passes_gradient
+    from train import make_rounding
 
-    assert passes_gradient(hydra.utils.instantiate(compose([f"rounding={rounding}"]).rounding)) == (rounding != "hard")
+    assert passes_gradient(make_rounding(compose([f"rounding={rounding}"]).rounding, 1)) == (rounding != "hard")
 
 
 def test_a_strategy_without_any_gradient_is_found_out():

@@ -25,6 +25,8 @@ from strategies import (
     extremes,
 )
 
+from conf import compose
+
 WITH_ORACLE = [strategy for strategy in DETERMINISTIC if strategy.function in ORACLES]
 WITH_OUTCOMES = [strategy for strategy in RANDOM if strategy.function in OUTCOMES]
 EVERY = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
@@ -147,8 +149,7 @@ def test_every_oracle_has_its_strategy():
 def test_yaml_opens_with_a_command_that_uses_it(strategy):
     program, script, choice, *overrides = (CONF / f"{strategy.name}.yaml").read_text().splitlines()[0][2:].split()
     assert (program, script, choice) == ("python", "train.py", f"rounding={strategy.name}")
-    for override in overrides:
-        assert override.split("=")[0].removeprefix("rounding.") in strategy.hyperparameters
+    assert compose([choice, *overrides]).rounding["_target_"] == strategy.config["_target_"]
 
 
 @EVERY
@@ -157,12 +158,14 @@ def test_yaml_and_signature_agree(strategy):
     assert strategy.config["_target_"] == f"rounding.{strategy.function}.{strategy.function}"
     assert strategy.config["_partial_"] is True
     u, *keywords = inspect.signature(function).parameters.values()
+    assert inspect.signature(function).parameters.keys() - {"u", "seed", "progress"} == {
+        key for key in strategy.config if not key.startswith("_")
+    }
     assert (u.name, u.kind) == ("u", u.POSITIONAL_OR_KEYWORD)
     assert all(keyword.kind == keyword.KEYWORD_ONLY for keyword in keywords)
     assert all(keyword.annotation is not keyword.empty for keyword in keywords)
-    assert all(keyword.default is keyword.empty for keyword in keywords if keyword.name == "seed")
-    defaults = {keyword.name: keyword.default for keyword in keywords if keyword.name != "seed"}
-    assert strategy.hyperparameters.keys() == defaults.keys()
+    defaults = {keyword.name: keyword.default for keyword in keywords if keyword.default is not keyword.empty}
+    assert not {"seed", "progress"} & defaults.keys()
     if strategy.name == strategy.function:
         assert strategy.hyperparameters == defaults
     assert all(half in function.__doc__ for half in ("forward  ", "backward  "))
@@ -179,10 +182,13 @@ def test_folder_needs_only_tensorflow(tmp_path):
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 assert node.module.partition(".")[0] in allowed, path
     script = f"""
-import importlib, sys
+import functools, importlib, sys
 import tensorflow as tf
-for name, seed in {[(s.function, {"seed": [1, 2]} if s.random else {}) for s in STRATEGIES]}:
-    print(name, getattr(importlib.import_module("borrowed." + name), name)(tf.constant([0.0, 1.0]), **seed).shape)
+from borrowed import bind
+for name in {[strategy.function for strategy in STRATEGIES]}:
+    members = dict(before=tf.round, after=tf.floor) if name == "switch" else {{}}
+    function = functools.partial(getattr(importlib.import_module("borrowed." + name), name), **members)
+    print(name, bind(function, step=0, progress=0.0, seed=[1, 2])(tf.constant([0.0, 1.0])).shape)
 assert not {{"rounding", "hydra", "omegaconf"}} & sys.modules.keys()
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
@@ -340,7 +346,7 @@ def test_keeps_shape_and_dtype(run, tf, strategy, shape, dtype):
 @EVERY
 def test_shape_may_be_unknown(tf, run, strategy):
     f = strategy.build()
-    unknown = tf.function(f, input_signature=[tf.TensorSpec(None, tf.float32)])
+    unknown = tf.function(lambda u: f(u), input_signature=[tf.TensorSpec(None, tf.float32)])
     u = np.linspace(-2, 2, 6, dtype=np.float32)
     for shape in [(6,), (2, 3)]:
         np.testing.assert_allclose(unknown(u.reshape(shape)), f(tf.constant(u.reshape(shape))), atol=1e-6)
@@ -453,19 +459,19 @@ def test_seeds_are_independent(run, strategy):
 @EVERY_RANDOM
 def test_seed_may_be_a_tensor_of_the_step(tf, run, strategy):
     """As training gives it: another value each step, one trace; and whatever int32 can hold."""
-    traces, f = [], strategy.build()
+    traces = []
 
     @tf.function
     def step(u, seed):
         traces.append(seed)
-        return f(u, seed=seed)
+        return strategy.build(seed=seed)(u)
 
     u = sample("float32")
     for seed in ([0, 0], [0, 1], [7, 10**6], [-1, -1], [2**31 - 1, -(2**31)]):
         given = tf.constant(seed, tf.int32)
         np.testing.assert_array_equal(step(tf.constant(u), given), run(strategy.build(seed=given), u).value)
         for same in (seed, tuple(seed), np.array(seed, "int32"), tf.Variable(given)):
-            np.testing.assert_array_equal(f(tf.constant(u), seed=same), f(tf.constant(u), seed=given))
+            np.testing.assert_array_equal(run(strategy.build(seed=same), u).value, step(tf.constant(u), given))
     assert len(traces) == 1
 
 
@@ -668,3 +674,76 @@ def test_plain_series_is_not_monotone(run):
     u = np.linspace(0, 1, 1001)
     assert np.min(np.diff(run(BY_NAME["fourier"].build(window="none"), u).value)) < 0
     assert np.min(np.diff(run(BY_NAME["fourier"].build(), u).value)) >= 0
+
+
+# What moves in training
+
+LINE = {
+    "_target_": "keras.optimizers.schedules.PolynomialDecay",
+    "initial_learning_rate": 1.0,
+    "end_learning_rate": 5.0,
+    "decay_steps": 100,
+}
+
+
+@pytest.mark.parametrize(("step", "alpha"), [(0, 1), (25, 2), (100, 5), (1000, 5)])
+def test_schedule_gives_a_hyperparameter_its_value_at_a_step(run, step, alpha):
+    u, annealed = sample("float32"), Strategy("soft_round", {**BY_NAME["soft_round"].config, "alpha": LINE})
+    actual, fixed = run(annealed.build(step=step), u), run(BY_NAME["soft_round"].build(alpha=alpha), u)
+    np.testing.assert_allclose(actual.value, fixed.value, atol=1e-6)
+    np.testing.assert_allclose(actual.gradient, fixed.gradient, atol=1e-5)
+
+
+def test_schedules_are_not_retraced(tf):
+    strategy = Strategy("soft_round", {**BY_NAME["soft_round"].config, "alpha": LINE})
+    traces = []
+
+    @tf.function
+    def train(u, step):
+        traces.append(step)
+        return strategy.build(step=step)(u)
+
+    values = [float(train(tf.constant([0.3]), tf.constant(step))[0]) for step in (0, 50, 100)]
+    assert values == sorted(values, reverse=True), "rounded down ever more"
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("random_one", RANDOM, ids=lambda s: s.name)
+@pytest.mark.parametrize(("progress", "stage"), [(0.0, "before"), (0.49, "before"), (0.5, "after"), (1.0, "after")])
+def test_switch_is_one_strategy_and_then_the_other(run, random_one, progress, stage):
+    u = sample("float32")
+    both = {"before": random_one.config, "after": BY_NAME["cubic"].config}
+    f = Strategy("switch", {**BY_NAME["switch"].config, **both, "at": 0.5}).build(progress=progress)
+    expected = run({"before": random_one, "after": BY_NAME["cubic"]}[stage].build(), u)
+    for mode in ("eager", "graph"):
+        actual = run(f, u, mode=mode)
+        np.testing.assert_allclose(actual.value, expected.value, atol=1e-6)
+        np.testing.assert_allclose(actual.gradient, expected.gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_what_moves_is_told_by_name(tf):
+    import hydra
+
+    from rounding import in_force, takes_seed
+
+    inner = {**BY_NAME["soft_round"].config, "alpha": LINE}
+    outer = {**BY_NAME["switch"].config, "before": inner, "after": inner, "at": {**LINE, "initial_learning_rate": 0.0}}
+    strategy = hydra.utils.instantiate(outer)
+    values = {name: float(value) for name, value in in_force(strategy, step=50, progress=0.5).items()}
+    assert values == {"at": 2.5, "progress": 0.5, "before.alpha": 3, "after.alpha": 3}
+    assert not takes_seed(strategy)
+    assert in_force(hydra.utils.instantiate(BY_NAME["sine"].config), step=50, progress=0.5) == {}
+
+
+@pytest.mark.parametrize("member", ["before", "after"])
+@pytest.mark.parametrize("value", ["soft_round", 3, None])
+def test_switch_refuses_what_is_no_strategy(tf, member, value):
+    with pytest.raises(ValueError, match=rf"^{member} must be a strategy, .* got {value!r}$"):
+        BY_NAME["switch"].build(**{member: value})(tf.constant([0.3]))
+
+
+def test_eager_tensors_are_checked_like_numbers(tf):
+    with pytest.raises(ValueError, match=r"^alpha must be a finite number >= 0, got -1\.0$"):
+        BY_NAME["soft_round"].build(alpha=tf.constant(-1.0))(tf.constant([0.3]))
+    with pytest.raises(ValueError, match=r"^iterations must be an integer >= 1, got 2\.0$"):
+        BY_NAME["sine"].build(iterations=tf.constant(2.0))(tf.constant([0.3]))
