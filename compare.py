@@ -32,12 +32,16 @@ COLUMNS = [
     ("test PSNR, dB", "test_psnr", "{:.2f}"),
     ("test SI-SDR, dB", "test_si_sdr", "{:.2f}"),
     ("test log-spectral distance, dB", "test_log_spectral_distance", "{:.2f}"),
-    ("hard val loss", "val_loss", "{:.4f}"),
-    ("soft val loss", "val_soft_loss", "{:.4f}"),
     ("val gap", "val_gap", "{:.4f}"),
     ("bits", "bits_per_example", "{:.1f}"),
     ("bits/s", "bits_per_second", "{:.0f}"),
-    ("code usage", "code_usage", "{:.3f}"),
+    ("code usage", "code_usage", "{:.2f}"),
+    ("transmission", "transmission", "{:.2f}"),
+    ("zero fraction", "zero_fraction", "{:.2f}"),
+    ("gradient cosine", "gradient_cosine", "{:.2f}"),
+    ("bias", "gradient_bias", "{:.2f}"),
+    ("variance", "gradient_variance", "{:.2f}"),
+    ("seconds", "seconds", "{:.0f}"),
 ]
 
 
@@ -146,7 +150,7 @@ def _curve(folder: Path, metric: str) -> pd.Series:
             f"metric={metric} is no column of {folder}/metrics.csv: choose from {', '.join(frame.columns)}, "
             f"or leave such runs out with where.data=..."
         )
-    return frame[metric]
+    return frame[metric].dropna()  # some are measured in some epochs only
 
 
 def _mean_and_spread(mean: float, spread: float, form: str) -> str:

@@ -41,7 +41,7 @@ FILES = {
 def columns(path):
     with (path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    return {key: [float(row[key]) for row in rows] for key in rows[0]}
+    return {key: [float(row[key] or "nan") for row in rows] for key in rows[0]}
 
 
 def weights(path):
@@ -123,11 +123,12 @@ def steps_on_the_board(path, tag="epoch_loss"):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_dir):
-    """A finished run whose strategy has a gap: its folder and the result that `train` returned."""
+    """A finished run whose strategy has a gap and anneals: its folder and the result that `train` returned."""
     from train import train
 
     path = tmp_path_factory.mktemp("runs") / "run"
-    overrides = ["rounding=soft_round", "epochs=3", "batch_size=300", "model.widths=[64]", f"data.data_dir={data_dir}"]
+    overrides = ["rounding=soft_round_annealed", "epochs=3", "batch_size=300", "model.widths=[64]"]
+    overrides.append(f"data.data_dir={data_dir}")
     return path, train(compose([*overrides, f"output_dir={path}"]))
 
 
@@ -135,7 +136,7 @@ def test_run_directory_is_complete(finished):
     path, result = finished
     assert {item.name for item in path.iterdir()} - {".lock"} == FILES
     assert json.loads((path / "result.json").read_text()) == json.loads(json.dumps(result))
-    assert yaml.safe_load((path / "config.yaml").read_text())["choices"]["rounding"] == "soft_round"
+    assert yaml.safe_load((path / "config.yaml").read_text())["choices"]["rounding"] == "soft_round_annealed"
     assert "epoch 3/3" in (path / "train.log").read_text()
 
 
@@ -143,11 +144,61 @@ def test_result_says_what_the_contract_names(finished):
     _, result = finished
     assert result["status"] == "finished"
     assert result["epochs"] == 3
-    assert result["config"]["rounding"]["alpha"] == 3.0
+    assert result["config"]["rounding"]["alpha"]["decay_steps"] is None, "all of them"
     assert result["parameters"] > 0
     assert set(result["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
     for key in ("val_loss", "val_soft_loss", "test_loss", "bits_per_example", "seconds", "examples_per_second"):
         assert result[key] > 0
+
+
+def test_result_has_means_of_the_gradient_flow(finished):
+    path, result = finished
+    table = columns(path)
+    for name, column in {
+        "transmission": "gradient_flow/transmission",
+        "zero_fraction": "gradient_flow/zero_fraction",
+        "gradient_cosine": "gradient_quality/cosine",
+        "gradient_bias": "gradient_quality/bias",
+        "gradient_variance": "gradient_quality/variance",
+    }.items():
+        np.testing.assert_allclose(result[name], np.mean(table[column]), rtol=1e-6)
+    assert 0 < result["gradient_cosine"] <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "times", "expected"),
+    [(1, 4, [1]), (3, 4, [1, 2, 3]), (60, 4, [1, 15, 30, 45, 60]), (60, 2, [1, 30, 60]), (7, 2, [1, 3, 6, 7])],
+)
+def test_what_is_due_now_and_then(epochs, times, expected):
+    from telemetry.tensorboard import due
+
+    assert [epoch for epoch in range(1, epochs + 1) if due(epoch, epochs, times)] == expected
+
+
+def test_columns_that_only_some_epochs_have(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.csv", 0)
+    for epoch, row in enumerate(
+        [{"a": 1.0, "b": 2.0}, {"a": 3.0}, {"a": 5.0, "b": float("nan")}, {"a": 7.0, "b": 4.0}]
+    ):
+        file.append({"epoch": epoch + 1, **row})
+    assert file.means({"x": "a", "y": "b"}) == {"x": 4, "y": 3}
+    assert columns(tmp_path)["b"][3] == 4
+    assert MetricsFile(tmp_path / "metrics.csv", 2).means({"y": "b"}) == {"y": 2}
+
+
+def test_custom_scalars_show_charts_of_tags_that_there_are(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    path, _ = finished
+    board = [EventAccumulator(str(path / name), {"tensors": 0}).Reload() for name in ("train", "validation")]
+    tags = {tag for events in board for tag in events.Tags()["tensors"]}
+    layout = Layout.FromString(board[0].Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    shown = {title: {t for t in tags for wanted in regexes if re.match(wanted, t)} for title, regexes in charts.items()}
+    assert all(shown.values()), "no chart is empty"
+    assert {"epoch_loss", "epoch_soft_loss", "epoch_gap"} in shown.values()
+    assert {f"gradient_norm/{part}" for part in ("code", "u", "encoder", "decoder")} in shown.values()
 
 
 def test_metrics_have_the_contracts_columns_and_a_row_an_epoch(finished):
@@ -157,10 +208,14 @@ def test_metrics_have_the_contracts_columns_and_a_row_an_epoch(finished):
     expected = ["epoch", "loss", "val_loss", "val_soft_loss", "val_gap", "val_psnr", "val_bits", "val_code_usage"]
     expected += [f"gradient_norm/{part}" for part in ("encoder", "decoder", "code", "u")]
     expected += ["gradient_flow/transmission", "gradient_flow/zero_fraction"]
+    expected += [f"gradient_quality/{part}" for part in ("cosine", "cosine_error", "bias", "variance")]
+    expected += ["rounding/alpha", "val_saturation/stuck_units", "val_saturation/near_integer"]
     assert set(expected) <= set(table)
-    layers = [name for name in table if name not in expected]
-    assert len(layers) == 5  # two dense layers each way, and the latent's normalisation
-    assert all(name.startswith("gradient_norm/layer/") for name in layers)
+    assert table["rounding/alpha"] == [1 + 15 * epoch / 3 for epoch in (1, 2, 3)]
+    by_layer = sorted(name for name in table if name not in expected)
+    layers = [name.removeprefix("gradient_norm/layer/") for name in by_layer[:5]]
+    assert by_layer[5:] == [f"update_to_weight/{layer}" for layer in layers]
+    assert layers == ["decoder_0_dense", "decoder_1_dense", "encoder_1_dense", "encoder_2_dense", "latent"]
     assert np.isfinite([*table.values()]).all()
     np.testing.assert_allclose(np.subtract(table["val_loss"], table["val_soft_loss"]), table["val_gap"], atol=1e-7)
 
@@ -200,22 +255,28 @@ def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(fin
     board = {name: EventAccumulator(str(path / name), {"tensors": 0}).Reload() for name in ("train", "validation")}
     for column in table.keys() - {"epoch"}:
         run = board["validation" if column.startswith("val_") else "train"]
-        events = run.Tensors(f"epoch_{column.removeprefix('val_')}")
+        tag = column.removeprefix("val_")
+        events = run.Tensors(tag if "/" in tag else f"epoch_{tag}")
         assert [event.step for event in events] == [1, 2, 3]
         values = [tensor_util.make_ndarray(event.tensor_proto) for event in events]
         np.testing.assert_allclose(values, table[column], rtol=1e-6)
     train, validation = (set(board[name].Tags()["tensors"]) for name in ("train", "validation"))
     assert "epoch_loss" in train & validation
-    assert {"histogram/u", "histogram/dL_du", "config"} <= train
+    assert {f"histogram/{name}" for name in ("z", "u", "dL_dcode", "dL_du")} | {"config"} <= train
+    assert {tag for tag in train if tag.startswith("close_up/")} == {
+        f"close_up/{name}" for name in ("strategy", "where_gradient_gets_through", "histograms_by_unit")
+    }
     pictures = [event.step for event in board["validation"].Tensors("original_above_reconstruction")]
     assert (pictures[0], pictures[-1]) == (1, 3)
     text = board["train"].Tensors("config")[0].tensor_proto.string_val[0].decode()
-    assert "alpha: 3.0" in text
+    assert "end_learning_rate: 16.0" in text
     metadata = board["validation"].summary_metadata
     assert "_hparams_/experiment" in metadata
     session = HParamsPluginData.FromString(metadata["_hparams_/session_start_info"].plugin_data.content)
-    assert session.session_start_info.group_name == f"soft_round binary {path}", "or runs of equal values share a row"
-    assert session.session_start_info.hparams["rounding"].string_value == "soft_round"
+    assert session.session_start_info.group_name == f"soft_round_annealed binary {path}", (
+        "or runs of equal values share a row"
+    )
+    assert session.session_start_info.hparams["rounding"].string_value == "soft_round_annealed"
 
 
 @pytest.mark.parametrize("latent", members("latent"))
@@ -323,8 +384,13 @@ def test_what_is_for_audio_refuses_images(train_small, overrides, message):
         train_small(*overrides)
 
 
-def test_random_run_goes_on_and_is_measured_like_an_undisturbed_one(train_small, tmp_path, train_interrupted):
-    words = ["rounding=uniform_noise", "epochs=3"]
+@pytest.mark.parametrize(
+    "strategy", [["uniform_noise"], ["soft_round_annealed"], ["switch", "rounding.at=0.4"]], ids=lambda words: words[0]
+)
+def test_what_moves_in_training_goes_on_after_a_kill_and_is_measured_again(
+    train_small, tmp_path, train_interrupted, strategy
+):
+    words = [f"rounding={strategy[0]}", *strategy[1:], "epochs=3"]
     expected = train_small(*words, output="undisturbed")
     train_interrupted(2, 1, *words)
     result = train_small(*words)
@@ -538,6 +604,10 @@ def test_hard_warns_that_the_encoder_stays_as_it_is(train_small, caplog):
     [
         (["rounding=soft_round", "rounding.alpha=-1"], "rounding=soft_round: alpha must be .* got -1"),
         (["rounding=soft_round", "rounding.alpha=steep"], "rounding=soft_round: alpha must be .* got 'steep'"),
+        (["rounding=soft_round_annealed", "rounding.alpha.end_learning_rate=-2"], r"alpha must be .* got -2\.0"),
+        (["rounding=switch", "rounding.before=sine"], "rounding.before must be a strategy, .* got 'sine'"),
+        (["rounding=switch", "rounding.at=1"], r"rounding=switch: at must be .* got 1"),
+        (["rounding=switch", "rounding@rounding.before=soft_round", "rounding.before.alpha=-1"], "alpha must be .* -1"),
         (["+rounding.typo=1"], "rounding=straight_through: .*unexpected keyword argument 'typo'"),
         (["batch_size=4001"], "data=mnist_5k: .* batch_size must be 4000 or less, got 4001"),
         (["model=image_conv", "model.channels=[4,4,4]"], "model=image_conv: .* multiples of 8, got 28 x 28"),
