@@ -36,12 +36,16 @@ def per_cell(curve: Curve, u: tf.Tensor, origin: Callable[[tf.Tensor], tf.Tensor
         value, slope = curve(wide - base)
 
         def backward(dy: tf.Tensor) -> tf.Tensor:
-            gradient = tf.cast(dy, wide.dtype) * slope
-            return tf.cast(tf.clip_by_value(gradient, u.dtype.min, u.dtype.max), u.dtype)
+            return saturated(tf.cast(dy, wide.dtype) * slope, u.dtype)
 
         return tf.cast(base + value, u.dtype), backward
 
     return repeated(u)
+
+
+def saturated(gradient: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """A gradient in another dtype; beyond its range, the largest number it has."""
+    return tf.cast(tf.clip_by_value(gradient, dtype.min, dtype.max), dtype)
 
 
 def computing_dtype(u: tf.Tensor) -> tf.DType:

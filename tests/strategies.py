@@ -95,6 +95,9 @@ SMALL_TO_LARGE = (5e-324, 1e-30, 1e30, 1e300)
 
 HYPERPARAMETERS = {
     "alpha": Values((0, *SMALL_TO_LARGE), (*NO_NUMBER, -1, -1e-30)),
+    "delta": Values((0, *SMALL_TO_LARGE), (*NO_NUMBER, -1, -1e-30)),
+    "temperature": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
+    "hard": Values((False, True), (None, 0, 1, "true")),
     "slope": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
     "steepness": Values(SMALL_TO_LARGE, (*NO_NUMBER, 0, -1)),
     "at": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
@@ -188,12 +191,31 @@ def scaled_sigmoid(u: np.ndarray, steepness: float) -> tuple[np.ndarray, np.ndar
     return m + a * s + (1 - a) / 2, a * steepness * s * (1 - s)
 
 
+def soft_gradient(u: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    return np.rint(u), soft_round(u, alpha)[1]
+
+
+def ewgs(u: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
+    return np.rint(u), 1 + delta * (u - np.rint(u))
+
+
+def soft_round_inverse(y: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    if alpha == 0:
+        return line(y)
+    x = 2 * np.tanh(alpha / 2) * (y - np.floor(y) - 0.5)
+    return np.floor(y) + 0.5 + np.arctanh(x) / alpha, 2 * np.tanh(alpha / 2) / (alpha * (1 - x * x))
+
+
 @dataclass(frozen=True)
 class Oracle:
-    """A closed form, and hyperparameters to compare it at besides those of the YAML."""
+    """A closed form, and hyperparameters to compare it at besides those of the YAML.
+
+    The slope is that for an upstream gradient of 1, and for any other if the gradient is `linear` in it.
+    """
 
     curve: Curve
     cases: tuple[dict[str, Any], ...] = ()
+    linear: bool = True
 
 
 ORACLES = {
@@ -218,6 +240,8 @@ ORACLES = {
     "cubic": Oracle(cubic, ({"power": 5}, {"power": 21})),
     "cosine": Oracle(cosine),
     "scaled_sigmoid": Oracle(scaled_sigmoid, ({"steepness": 0.5}, {"steepness": 2}, {"steepness": 60.0})),
+    "soft_gradient": Oracle(soft_gradient, ({"alpha": 0}, {"alpha": 0.5}, {"alpha": 20.0})),
+    "ewgs": Oracle(ewgs, ({"delta": 0}, {"delta": 0.1}, {"delta": 2}), linear=False),
 }
 
 # What random ones should compute: value and slope in float64 at the noise's `p`-quantile, p ~ U(0, 1). The
@@ -232,9 +256,61 @@ def noisy_before(u: np.ndarray, p: np.ndarray, at: float) -> tuple[np.ndarray, n
     return noisy_line(u, p)
 
 
+def noisy_soft_round(u: np.ndarray, p: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    y, rise = soft_round(u, alpha)
+    value, slope = soft_round_inverse(y + p - 1, alpha)  # p - 1 = noise - 1/2
+    return value + 0.5, rise * slope
+
+
+def dithered(u: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.rint(u + p - 0.5) - (p - 0.5), np.ones_like(u * p)
+
+
+def stochastic(u: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.floor(u + p), np.ones_like(u * p)
+
+
+def reinmax(u: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    m, code = np.floor(u), np.floor(u + p)
+    return code, 0.5 / np.where(code > m, u - m, 1 - (u - m))
+
+
+def relaxed_bernoulli(
+    u: np.ndarray, p: np.ndarray, logit: Curve, temperature: float, hard: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    t = np.clip(u - np.floor(u), 2.0**-24, 1 - 2.0**-24)
+    value, slope = logit(t)
+    x = (value + np.log(p / (1 - p))) / temperature
+    slope = np.where(t == u - np.floor(u), slope / (4 * temperature * np.cosh(x / 2) ** 2), 0)
+    return np.floor(u) + (x > 0 if hard else 1 / (1 + np.exp(-x))), slope
+
+
+def gumbel_sigmoid(u: np.ndarray, p: np.ndarray, temperature: float, hard: bool) -> tuple[np.ndarray, np.ndarray]:
+    def logit(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.log(t / (1 - t)), 1 / (t * (1 - t))
+
+    return relaxed_bernoulli(u, p, logit, temperature, hard)
+
+
+def sga(u: np.ndarray, p: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    def logit(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        slope = 1 / (1 - t**2) + 1 / (1 - (1 - t) ** 2)
+        return (np.arctanh(t) - np.arctanh(1 - t)) / temperature, slope / temperature
+
+    return relaxed_bernoulli(u, p, logit, temperature, hard=False)
+
+
 OUTCOMES = {
     "uniform_noise": Oracle(noisy_line),
     "switch": Oracle(noisy_before),
+    "noisy_soft_round": Oracle(noisy_soft_round, ({"alpha": 0}, {"alpha": 1.0}, {"alpha": 7.0})),
+    "dithered": Oracle(dithered),
+    "stochastic": Oracle(stochastic),
+    "reinmax": Oracle(reinmax),
+    "gumbel_sigmoid": Oracle(
+        gumbel_sigmoid, ({"temperature": 2.0, "hard": False}, {"temperature": 0.25, "hard": True})
+    ),
+    "sga": Oracle(sga, ({"temperature": 0.2}, {"temperature": 2.0})),
 }
 
 

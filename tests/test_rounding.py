@@ -221,15 +221,17 @@ def test_half_precision_is_rounded_once(run, tf, strategy, values, dtype):
     assert_close(actual.gradient, slope, np.abs(slope) + 1e-3 * np.maximum(1, peak), ulps=0.6)
 
 
-def assert_gradient_scales(run, f):
+def assert_gradient_scales(run, f, linear):
+    """With the upstream one; where it is not linear in that, with its size."""
     u = sample("float64")
     dy = np.random.default_rng(1).normal(size=u.shape)
-    np.testing.assert_allclose(run(f, u, dy).gradient, dy * run(f, u).gradient, rtol=1e-14)
+    unit = np.ones_like(dy) if linear else np.sign(dy)
+    np.testing.assert_allclose(run(f, u, dy).gradient, dy / unit * run(f, u, unit).gradient, rtol=1e-14)
 
 
 @EVERY_CASE
 def test_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
-    assert_gradient_scales(run, strategy.build(**values))
+    assert_gradient_scales(run, strategy.build(**values), ORACLES[strategy.function].linear)
 
 
 LIMITS = [
@@ -242,6 +244,9 @@ LIMITS = [
     ("ramp", {"threshold": 0.5, "slope": 1e30}, "hard"),
     ("sine", {"iterations": 1000}, "hard"),
     ("cubic", {"power": 999}, "hard"),
+    ("soft_gradient", {"alpha": 0}, "straight_through"),
+    ("soft_gradient", {"alpha": 1e30}, "hard"),
+    ("ewgs", {"delta": 0}, "straight_through"),
 ]
 
 
@@ -416,7 +421,7 @@ def test_draws_have_the_stated_distribution(run, strategy, values, dtype):
 
 @EVERY_RANDOM_CASE
 def test_random_gradient_is_multiplied_by_the_upstream_one(run, strategy, values):
-    assert_gradient_scales(run, strategy.build(**values))
+    assert_gradient_scales(run, strategy.build(**values), OUTCOMES[strategy.function].linear)
 
 
 @EVERY_RANDOM
