@@ -46,7 +46,7 @@ def bind(strategy: Strategy, *, step: Any, progress: Any, seed: Any) -> Callable
 
 
 def in_force(strategy: Strategy, *, step: Any, progress: Any) -> dict[str, Any]:
-    """What moves in training, at one step: hyperparameters under a schedule (a member's as `before.alpha`), `progress`."""
+    """What moves in training, at one step: scheduled hyperparameters (a member's as `before.alpha`), `progress`."""
     values = {**_scheduled(strategy, step), **({"progress": progress} if _takes(strategy, "progress") else {})}
     for name, member in _members(strategy):
         values |= {f"{name}.{key}": value for key, value in in_force(member, step=step, progress=progress).items()}

@@ -415,6 +415,18 @@ def test_loss_is_in_the_path_only_where_it_is_not_the_datas_own():
     assert "/loss=spectral/" in path("loss=spectral")
 
 
+def test_members_and_schedules_are_in_the_path_by_their_names():
+    def settings_of(*words):
+        return default_path(check(compose(words))).parent.name
+
+    assert settings_of("rounding=switch") == "switch", "no other settings"
+    assert settings_of("rounding=switch", "rounding@rounding.before=cubic") == "rounding.before=cubic,rounding.before.power=3"
+    line = "{_target_: keras.optimizers.schedules.PolynomialDecay, initial_learning_rate: 9, decay_steps: null}"
+    assert settings_of("rounding=soft_round", f"rounding.alpha={line}").startswith(
+        "rounding.alpha=PolynomialDecay,rounding.alpha.initial_learning_rate=9,"
+    )
+
+
 # The same command again
 
 
