@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from ._cell import non_negative, saturated
+from ._cell import computing_dtype, non_negative, saturated
 
 
 def ewgs(u: tf.Tensor, *, delta: float = 1.0) -> tf.Tensor:
@@ -27,15 +27,15 @@ def ewgs(u: tf.Tensor, *, delta: float = 1.0) -> tf.Tensor:
     Lee et al. 2021, arXiv 2104.00903, who hold delta fixed or take it from the Hessian's trace.
     """
     u = tf.convert_to_tensor(u)
-    delta = non_negative("delta", delta, u)
+    delta, wide = non_negative("delta", delta, u), computing_dtype(u)
 
     @tf.custom_gradient
     def rounded(u: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         r = tf.round(u)
-        ahead = delta * tf.cast(u - r, delta.dtype)
+        ahead = delta * tf.cast(u - r, wide)
 
         def backward(dy: tf.Tensor) -> tf.Tensor:
-            dy = tf.cast(dy, delta.dtype)
+            dy = tf.cast(dy, wide)
             return saturated(dy * (1 + tf.sign(dy) * ahead), u.dtype)
 
         return r, backward

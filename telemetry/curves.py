@@ -85,7 +85,9 @@ def overview(strategies: Mapping[str, Mapping[str, Variant]], draws: int = 200) 
 
     rows = math.ceil(len(strategies) / COLUMNS)
     figure = Figure(figsize=(9, 0.4 + 2.9 * rows), dpi=100, layout="constrained")
-    figure.suptitle("above: code, below: dcode/du, over u; thin grey: tf.round; bands: 5 % to 95 % of the draws", fontsize=10)
+    figure.suptitle(
+        "above: code, below: dcode/du, over u; thin grey: tf.round; bands: 5 % to 95 % of the draws", fontsize=10
+    )
     axes = figure.subplots(2 * rows, COLUMNS, squeeze=False)
     pairs = [(axes[row], axes[row + 1]) for row in range(0, 2 * rows, 2)]
     cells = [cell for above, below in pairs for cell in zip(above, below, strict=True)]

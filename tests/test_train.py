@@ -420,7 +420,10 @@ def test_members_and_schedules_are_in_the_path_by_their_names():
         return default_path(check(compose(words))).parent.name
 
     assert settings_of("rounding=switch") == "switch", "no other settings"
-    assert settings_of("rounding=switch", "rounding@rounding.before=cubic") == "rounding.before=cubic,rounding.before.power=3"
+    assert (
+        settings_of("rounding=switch", "rounding@rounding.before=cubic")
+        == "rounding.before=cubic,rounding.before.power=3"
+    )
     line = "{_target_: keras.optimizers.schedules.PolynomialDecay, initial_learning_rate: 9, decay_steps: null}"
     assert settings_of("rounding=soft_round", f"rounding.alpha={line}").startswith(
         "rounding.alpha=PolynomialDecay,rounding.alpha.initial_learning_rate=9,"
