@@ -48,7 +48,7 @@ COLUMNS = [
 @hydra.main(config_path="conf", config_name="compare", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Reads, prints and draws."""
-    with one_sentence():
+    with one_sentence("compare"):
         if cfg.by not in GROUPS:
             raise ConfigError(f"by={cfg.by}: choose from {', '.join(GROUPS)}")
         runs = read_runs(Path(cfg.runs), {group: name for group, name in cfg.where.items() if name is not None})
@@ -160,5 +160,5 @@ def _mean_and_spread(mean: float, spread: float, form: str) -> str:
 
 
 if __name__ == "__main__":
-    with one_sentence():
+    with one_sentence("compare"):
         main()

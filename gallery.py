@@ -1,19 +1,21 @@
 """Every strategy as a picture: its function and its gradient, at several settings.
 
-python gallery.py                                              all of them, and the overview
-python gallery.py rounding=sine                                one
-python gallery.py 'rounding=[sine,cubic]' output=pictures      some, elsewhere
-python gallery.py rounding=cubic 'variations.cubic=[{power: 21}]'
+python gallery.py                                           all of them, and the overview
+python gallery.py rounding=cubic                            one
+python gallery.py rounding=cubic rounding.power=21          at another setting
+python gallery.py -m rounding=sine,cubic output=pictures    some, elsewhere
 
 Writes <name>.png and overview.png to docs/gallery/. conf/gallery.yaml says at which settings each one is drawn.
 """
 
 import inspect
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf import compose
@@ -28,37 +30,37 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the comman
 
 log = logging.getLogger("gallery")
 
+DRAWS = 4000
+
 
 @hydra.main(config_path="conf", config_name="gallery", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Draws, and prints what it wrote."""
-    with one_sentence():
+    with one_sentence("gallery"):
+        choices: Any = HydraConfig.get().runtime.choices
+        if "rounding" not in choices:
+            raise ConfigError("rounding takes one name; to draw some, add -m: python gallery.py -m rounding=sine,cubic")
+        words = [word for word in HydraConfig.get().overrides.task if word.startswith(("rounding.", "rounding@"))]
         variations: Any = OmegaConf.to_container(cfg.variations)
-        configs = {name: composed(name, variations.get(name, [{}])) for name in chosen(cfg.rounding)}
-        draw(configs, Path(cfg.output), cfg.draws, with_overview=cfg.rounding is None)
+        names = [choices.rounding] if choices.rounding else members("rounding")
+        configs = {name: composed(name, [{}] if words else variations.get(name, [{}]), words) for name in names}
+        draw(configs, Path(cfg.output), with_overview=len(names) > 1)
 
 
-def chosen(rounding: Any) -> list[str]:
-    """The strategies that `rounding` names: one, a list, or null for all.
-
-    Raises:
-        ConfigError: there is no such strategy.
-    """
-    known = members("rounding")
-    names = known if rounding is None else list(rounding) if OmegaConf.is_list(rounding) else [rounding]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"rounding={name} does not exist: choose from {', '.join(known)}")
-    return names
-
-
-def composed(name: str, variations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def composed(name: str, variations: list[dict[str, Any]], words: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """A strategy's configuration in each of its variations, by the legend's label.
+
+    Args:
+        name: of the strategy.
+        variations: hyperparameters that differ from its YAML, and `progress`, the share of training done.
+        words: of the command line, `rounding.<hyperparameter>=<value>`.
 
     Raises:
         ConfigError: it has no such hyperparameter.
     """
-    base: Any = OmegaConf.to_container(compose([f"rounding={name}"]).rounding)
+    if not variations or not isinstance(variations, list) or not all(isinstance(v, dict) for v in variations):
+        raise ConfigError(f"variations.{name} must be a list such as [{{alpha: 3}}, {{alpha: 7}}], got {variations}")
+    base: Any = OmegaConf.to_container(compose([f"rounding={name}", *words]).rounding)
     own = {key: value for key, value in base.items() if not key.startswith("_") and not isinstance(value, dict)}
     for key in [key for values in variations for key in values]:
         if key not in base and key != "progress":
@@ -79,7 +81,7 @@ def variant(progress: float = 0.0, **config: Any) -> "Variant":
     return code
 
 
-def draw(configs: dict[str, dict[str, dict[str, Any]]], output: Path, draws: int, with_overview: bool) -> None:
+def draw(configs: dict[str, dict[str, dict[str, Any]]], output: Path, with_overview: bool) -> None:
     """Writes `<name>.png` of each strategy, and the overview of them.
 
     Raises:
@@ -95,10 +97,10 @@ def draw(configs: dict[str, dict[str, dict[str, Any]]], output: Path, draws: int
     for name, variations in configs.items():
         with explained(f"rounding={name}"):
             strategies[name] = {label: variant(**config) for label, config in variations.items()}
-            figure = curves.draw(strategies[name], name, draws)
+            figure = curves.draw(strategies[name], name, DRAWS)
         save(figure, output / f"{name}.png")
     if with_overview:
-        save(curves.overview(strategies, draws), output / "overview.png")
+        save(curves.overview(strategies, DRAWS), output / "overview.png")
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -108,5 +110,5 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 if __name__ == "__main__":
-    with one_sentence():
+    with one_sentence("gallery"):
         main()

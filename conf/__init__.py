@@ -11,20 +11,24 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 GROUPS = ("data", "model", "latent", "rounding", "loss")
 
 
-def compose(overrides: Sequence[str] = ()) -> DictConfig:
+def compose(overrides: Sequence[str] = (), config_name: str = "config") -> DictConfig:
     """The configuration that `python train.py <overrides>` would get, resolved: for tests and scripts.
+
+    Args:
+        overrides: the command line's `key=value` words.
+        config_name: another program's, to get what that one would.
 
     Raises:
         hydra.errors.HydraException: an override names no key or no member of a group.
     """
     if GlobalHydra.instance().is_initialized():  # within a Hydra application
-        return _compose(overrides)
+        return _compose(overrides, config_name)
     with hydra.initialize_config_dir(str(Path(__file__).parent), version_base="1.3"):
-        return _compose(overrides)
+        return _compose(overrides, config_name)
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    cfg = hydra.compose("config", list(overrides), return_hydra_config=True)
+def _compose(overrides: Sequence[str], config_name: str) -> DictConfig:
+    cfg = hydra.compose(config_name, list(overrides), return_hydra_config=True)
     singleton = HydraConfig.instance()
     outer, singleton.cfg = singleton.cfg, None
     try:

@@ -24,10 +24,13 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
+def one_sentence(config_name: str = "config") -> Iterator[None]:
     """Around a Hydra application and its task: a mistake becomes one sentence on stderr and exit status 1.
 
     With HYDRA_FULL_ERROR=1 in the environment, exceptions pass.
+
+    Args:
+        config_name: the application's.
     """
     if FULL_ERROR:
         yield
@@ -38,7 +41,7 @@ def one_sentence() -> Iterator[None]:
     except (ConfigError, RunFailed) as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {sentence(error, sys.argv[1:])}")
+        sys.exit(f"error: {sentence(error, sys.argv[1:], config_name)}")
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's own, for `rounding=null` and the like
             raise
@@ -69,18 +72,19 @@ def explained(choice: str) -> Iterator[None]:
         raise ConfigError(f"{choice}: {cause}") from error
 
 
-def sentence(error: Exception, overrides: Sequence[str]) -> str:
+def sentence(error: Exception, overrides: Sequence[str], config_name: str = "config") -> str:
     """One sentence for what Hydra refused, instead of its paragraphs.
 
     Args:
         error: what Hydra or OmegaConf raised.
         overrides: the command line's `key=value` words.
+        config_name: the application's.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).partition("/")
         return f"{group}={name} does not exist: {_hint(name, members(group))}"
     if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(str(error.__cause__.full_key), overrides)
+        return _unknown_key(str(error.__cause__.full_key), overrides, config_name)
     if isinstance(error, OverrideParseException):
         advice = "write key=value without spaces, and put quotes around odd values, as in 'key=\"value\"'"
         return f"cannot read {error.override!r}: {advice}"
@@ -93,10 +97,10 @@ def sentence(error: Exception, overrides: Sequence[str]) -> str:
     return " ".join(str(error).split("\n\n")[0].split())
 
 
-def _unknown_key(key: str, overrides: Sequence[str]) -> str:
+def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
     choices = [word for word in overrides if word.partition("=")[0] in GROUPS]
-    config: Any = OmegaConf.to_container(compose(choices))
-    del config["choices"]  # nobody is to set them
+    config: Any = OmegaConf.to_container(compose(choices, config_name))
+    config.pop("choices", None)  # nobody is to set them
     if below := [f"{section}.{key}" for section, node in config.items() if isinstance(node, dict) and key in node]:
         return f"there is no key {key}: did you mean {' or '.join(below)}?"
     *parents, name = key.split(".")

@@ -16,11 +16,13 @@ Variant = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """`(u, seed) -> code`; deterministic ones ignore the seed, int32 `[2]`."""
 
 PLACES = np.linspace(-0.5, 2.5, 601, dtype=np.float32)
-BAND = (0.05, 0.95)
 STEEPEST = 8.0
-"""Gradients beyond are cut off at the panel's edge, where their peak is written."""
+"""Gradients beyond are cut off at the panel's edge, where a line's peak is written."""
 
-GREY, COLUMNS = "0.6", 4
+BAND = (0.05, 0.95)
+BAND_LABEL = "5 % to 95 % of the draws"
+COLUMNS = 4
+GREY = "0.6"
 
 
 class Curve(NamedTuple):
@@ -47,7 +49,7 @@ def draw(variants: Mapping[str, Variant], title: str, draws: int = 200) -> "Figu
     """
     from matplotlib.figure import Figure
 
-    columns = min(4, 640 // (6 * max(map(len, variants)) + 34))  # as many as fit, in points
+    columns = min(COLUMNS, 640 // (6 * max(map(len, variants)) + 34))  # as many as fit, in points
     rows = math.ceil((len(variants) + 1) / columns)  # of the legend, with the band
     height = 3.36 + 0.22 * rows
     figure = Figure(figsize=(9, height), dpi=100)
@@ -78,7 +80,7 @@ def overview(strategies: Mapping[str, Mapping[str, Variant]], draws: int = 200) 
     """All strategies in a grid, each with its function above its gradient.
 
     Args:
-        strategies: by name; of each, what `draw` takes.
+        strategies: by name; of each, what `draw` takes, of which the first four are drawn.
         draws: of the random ones.
     """
     from matplotlib.figure import Figure
@@ -117,14 +119,18 @@ def measure(variant: Variant, draws: int) -> tuple[Curve, Curve]:
     """
     code, slope = _evaluate(variant, PLACES, 0)
     if not all(map(np.array_equal, (code, slope), _evaluate(variant, PLACES, 1))):
-        samples = _evaluate(variant, np.broadcast_to(PLACES, (draws, PLACES.size)), 0)
-        code, slope = (Curve(PLACES, s.mean(0), *np.quantile(s, BAND, axis=0, method="nearest")) for s in samples)
-        return code, slope
+        code, slope = _evaluate(variant, np.broadcast_to(PLACES, (draws, PLACES.size)), 0)
+        return _mean_and_band(code), _mean_and_band(slope)
     steep = np.flatnonzero(np.abs(np.diff(code)) > 0.1)
     finer = [np.linspace(PLACES[i], PLACES[i + 1], 101, dtype=np.float32) for i in steep]
     places = np.unique(np.concatenate([PLACES, *finer]))
     code, slope = _evaluate(variant, places, 0)
     return Curve(places, code, code, code), Curve(places, slope, slope, slope)
+
+
+def _mean_and_band(samples: np.ndarray) -> Curve:
+    low, high = np.quantile(samples, BAND, axis=0, method="nearest")
+    return Curve(PLACES, samples.mean(axis=0), low, high)
 
 
 def _evaluate(variant: Variant, places: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +157,7 @@ def _fill(function: "Axes", gradient: "Axes", variants: Mapping[str, Variant], d
         _line(gradient, slope, label, style)
     function.stairs([0, 1, 2], [-0.5, 0.5, 1.5, 2.5], baseline=None, color=GREY, linewidth=0.8, zorder=1.6)
     if any(code.random for code, _ in curves):
-        function.fill_between([], [], color=GREY, alpha=0.4, linewidth=0, label=f"5 % to 95 % of {draws:,} draws")
+        function.fill_between([], [], color=GREY, alpha=0.4, linewidth=0, label=BAND_LABEL)
     _limit(gradient, [slope for _, slope in curves], styles, fontsize)
 
 
@@ -180,22 +186,21 @@ def _line(axis: "Axes", curve: Curve, label: str, style: dict[str, Any]) -> None
 
 
 def _limit(axis: "Axes", slopes: list[Curve], styles: list[dict[str, Any]], fontsize: float) -> None:
-    """Cuts the axis off at `STEEPEST`, and writes the peaks beyond, in the colours of their lines."""
-    lowest = min(0.0, *(slope.low.min() for slope in slopes))
-    highest = max(1.2, *(slope.high.max() for slope in slopes))
-    top = min(highest, STEEPEST)
-    axis.set_ylim(max(lowest, -STEEPEST) - 0.06 * top, 1.06 * top)
+    """Cuts the axis off at `STEEPEST`, and writes the peaks of the lines beyond, in their colours."""
+    lowest, highest = min(slope.low.min() for slope in slopes), max(slope.high.max() for slope in slopes)
+    top = np.clip(highest, 1.2, STEEPEST)
+    axis.set_ylim(np.clip(lowest, -STEEPEST, 0) - 0.06 * top, 1.06 * top)
     axis.locator_params(axis="y", nbins=5)
-    beyond = [(slope.high.max(), style) for slope, style in zip(slopes, styles, strict=True)]
-    beyond = sorted((item for item in beyond if item[0] > STEEPEST), key=lambda item: -item[0])
-    for line, (peak, style) in enumerate(beyond):
+    peaks = [(slope.mean.max(), style["color"]) for slope, style in zip(slopes, styles, strict=True)]
+    steep = sorted((peak for peak in peaks if peak[0] > STEEPEST), key=lambda peak: -peak[0])
+    for line, (peak, colour) in enumerate(steep):
         axis.annotate(
             f"▲ {peak:,.0f}",
-            (0.55, 1),
+            (0.58, 1),  # right of the half, where most of them are
             xycoords=axis.get_xaxis_transform(),
-            xytext=(4, -1.25 * fontsize * line),
+            xytext=(0, -1.25 * fontsize * line),
             textcoords="offset points",
             va="top",
             fontsize=fontsize - 1,
-            color=style["color"],
+            color=colour,
         )
