@@ -8,7 +8,6 @@ python gallery.py -m rounding=sine,cubic output=pictures    some, elsewhere
 Writes <name>.png and overview.png to docs/gallery/. conf/gallery.yaml says at which settings each one is drawn.
 """
 
-import inspect
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from conf import compose
 from conf.checks import ConfigError, members
 from conf.errors import explained, one_sentence
+from train import make_rounding
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
-    import tensorflow as tf
     from matplotlib.figure import Figure
 
     from telemetry.curves import Variant
 
 log = logging.getLogger("gallery")
+
+STEPS = 1000  # of the training that `progress` is a share of
 
 DRAWS = 4000
 
@@ -71,14 +72,10 @@ def composed(name: str, variations: list[dict[str, Any]], words: Sequence[str] =
 
 def variant(progress: float = 0.0, **config: Any) -> "Variant":
     """A strategy as it is drawn, `(u, seed) -> code`, at a share of training."""
-    strategy = hydra.utils.instantiate(config)
-    parameters = inspect.signature(strategy).parameters
+    from rounding import bind
 
-    def code(u: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-        given = {"seed": seed, "progress": progress}
-        return strategy(u, **{name: value for name, value in given.items() if name in parameters})
-
-    return code
+    strategy = make_rounding(OmegaConf.create(config), STEPS)
+    return lambda u, seed: bind(strategy, step=progress * STEPS, progress=progress, seed=seed)(u)
 
 
 def draw(configs: dict[str, dict[str, dict[str, Any]]], output: Path, with_overview: bool) -> None:
