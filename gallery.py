@@ -101,8 +101,14 @@ def draw(configs: dict[str, dict[str, dict[str, Any]]], output: Path, with_overv
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Writes a picture, one and a half times as fine as the README shows it."""
-    figure.savefig(path, dpi=150)
+    """Writes a picture, finer than the README shows it, in 256 colours: a third of the size."""
+    from PIL import Image
+
+    from telemetry.curves import picture
+
+    figure.set_dpi(150)
+    image = Image.fromarray(picture(figure)).quantize(256, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
     log.info("%s", path)
 
 

@@ -176,7 +176,7 @@ def _styles(count: int) -> list[dict[str, Any]]:
 def _line(axis: "Axes", curve: Curve, label: str, style: dict[str, Any]) -> None:
     """A line, thin where it jumps."""
     if curve.random:
-        axis.fill_between(curve.u, curve.low, curve.high, color=style["color"], alpha=0.2, linewidth=0)
+        axis.fill_between(curve.u, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
         axis.plot(curve.u, curve.mean, **style, label=label)
         return
     jumps = np.flatnonzero(np.abs(np.diff(curve.mean)) > 0.2 * np.ptp(curve.mean)) + 1
