@@ -19,7 +19,8 @@ def ewgs(u: tf.Tensor, *, delta: float = 1.0) -> tf.Tensor:
 
     Args:
         u: a float tensor of any shape.
-        delta: >= 0. 0 is `straight_through`; above 2 an element next to its goal is sent back.
+        delta: >= 0, per code (per unit range, as the paper has it, it would be levels - 1 times as large). 0 is
+            `straight_through`; above 2 an element next to its goal is sent back.
 
     Raises:
         ValueError: for `delta` out of range.

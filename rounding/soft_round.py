@@ -33,8 +33,8 @@ def soft_round_inverse(y: tf.Tensor, *, alpha: float) -> tf.Tensor:
         forward     m + 1/2 + x / alpha,                    x = atanh(2 tanh(alpha / 2) (t - 1/2))
         backward    dy * 2 tanh(alpha / 2) cosh(x)^2 / alpha    where m = floor(y), t = y - m
 
-    The slope at integers is sinh(alpha) / alpha, at halves 2 tanh(alpha / 2) / alpha. Where it is beyond the
-    dtype's range (at integers, for alpha from 93 on in float32), it is the largest number.
+    The slope at integers is sinh(alpha) / alpha, at halves 2 tanh(alpha / 2) / alpha. Where that is beyond
+    the dtype's range (in float32 for alpha from about 88 on), the gradient is its largest number.
 
     Args:
         y: a float tensor of any shape.
