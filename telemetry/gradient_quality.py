@@ -126,12 +126,11 @@ class GradientQuality:
         expected = slope + step / 2 * curvature
         return expected + self.codes / FLIPS * (difference - tf.reduce_sum(drawn, axis=0) * expected)
 
-    @tf.function
     def _curvature(self, u: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """About d2 loss / db_i^2, mean over examples and positions, `[units]`: the regression of slopes on bits."""
         m, t = self._cell(u)
         b = tf.cast(uniform(tf.stack([t] * PILOTS), seed) + 0.5 < t, t.dtype)
-        slopes = tf.stack([self._slope(m + bits)[1] for bits in tf.unstack(b)])
+        slopes = tf.stack([self._slope(m + bits)[1] for bits in b])
         b, slopes = b - tf.reduce_mean(b, axis=0), slopes - tf.reduce_mean(slopes, axis=0)
         axes = list(range(len(b.shape) - 1))
         return tf.math.divide_no_nan(tf.reduce_sum(b * slopes, axes), tf.reduce_sum(b * b, axes))
