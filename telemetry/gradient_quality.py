@@ -93,7 +93,6 @@ class GradientQuality:
         gradients = tape.gradient(u, self.weights, output_gradients=slopes / len(self.x))
         return tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0)
 
-    @tf.function
     def _strategy(self, u: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The gradient of the soft loss, of the shape of `u`."""
         with tf.GradientTape() as tape:
@@ -102,7 +101,6 @@ class GradientQuality:
         _, slope = self._slope(code)
         return tape.gradient(code, u, output_gradients=slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    @tf.function
     def _exact(self, u: tf.Tensor) -> tf.Tensor:
         """dJ/du of each example from all codes."""
         m, t = self._cell(u)
@@ -128,12 +126,11 @@ class GradientQuality:
         expected = slope + step / 2 * curvature
         return expected + self.codes / FLIPS * (difference - tf.reduce_sum(drawn, axis=0) * expected)
 
-    @tf.function
     def _curvature(self, u: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """About d2 loss / db_i^2, mean over examples and positions, `[units]`: the regression of slopes on bits."""
         m, t = self._cell(u)
         b = tf.cast(uniform(tf.stack([t] * PILOTS), seed) + 0.5 < t, t.dtype)
-        slopes = tf.map_fn(lambda bits: self._slope(m + bits)[1], b, parallel_iterations=1)
+        slopes = tf.stack([self._slope(m + bits)[1] for bits in b])
         b, slopes = b - tf.reduce_mean(b, axis=0), slopes - tf.reduce_mean(slopes, axis=0)
         axes = list(range(len(b.shape) - 1))
         return tf.math.divide_no_nan(tf.reduce_sum(b * slopes, axes), tf.reduce_sum(b * b, axes))
@@ -158,10 +155,14 @@ class GradientQuality:
         chunk = 1
         while 2 * chunk <= min(len(codes), ELEMENTS // self.x.shape.num_elements()):
             chunk *= 2
-        x = tf.tile(self.x, [chunk] + [1] * (len(self.x.shape) - 1))
-        chunks = tf.reshape(codes, [-1, chunk * len(self.x), *codes.shape[2:]])
-        losses = tf.map_fn(lambda code: self.loss(x, self.autoencoder.decode(code)), chunks, parallel_iterations=1)
-        return tf.reshape(losses, [-1, len(self.x)])
+        return tf.concat([self._loss(codes[first : first + chunk]) for first in range(0, len(codes), chunk)], axis=0)
+
+    @tf.function
+    def _loss(self, codes: tf.Tensor) -> tf.Tensor:
+        """`codes [count, examples, ..., units]` to losses `[count, examples]`."""
+        x = tf.tile(self.x, [len(codes)] + [1] * (len(self.x.shape) - 1))
+        losses = self.loss(x, self.autoencoder.decode(tf.reshape(codes, [-1, *codes.shape[2:]])))
+        return tf.reshape(losses, codes.shape[:2])
 
 
 def expectation(losses: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
