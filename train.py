@@ -124,12 +124,17 @@ def make_rounding(cfg: DictConfig, total_steps: int) -> "Strategy":
 
     from rounding import bind
 
-    def lasting(node: Any, key: str = "") -> Any:
-        if isinstance(node, dict):
-            return {name: lasting(value, name) for name, value in node.items()}
-        return total_steps if node is None and key.endswith("_steps") else node
+    def prepared(value: Any, schedule: bool = False) -> Any:
+        if isinstance(value, dict):
+            schedule = not str(value.get("_target_")).startswith("rounding.")
+            return {key: prepared(item, schedule) for key, item in value.items()}
+        if isinstance(value, list):
+            return [prepared(item, schedule) for item in value]
+        if schedule and type(value) is int:  # from integers, Keras's schedules compute integers
+            return float(value)
+        return total_steps if schedule and value is None else value
 
-    strategy = hydra.utils.instantiate(lasting(OmegaConf.to_container(cfg, resolve=True)))
+    strategy = hydra.utils.instantiate(prepared(OmegaConf.to_container(cfg, resolve=True)))
     for step in (0, total_steps):
         for progress in (0.0, 1.0):
             bind(strategy, step=step, progress=progress, seed=tf.zeros(2, tf.int32))(tf.zeros(1))

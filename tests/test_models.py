@@ -374,6 +374,32 @@ def test_only_hard_is_found_to_pass_no_gradient(rounding):
     assert passes_gradient(make_rounding(compose([f"rounding={rounding}"]).rounding, 1)) == (rounding != "hard")
 
 
+@pytest.mark.parametrize(
+    ("schedule", "middle"),
+    [
+        ("PolynomialDecay, initial_learning_rate: 1, end_learning_rate: 4, decay_steps: null", 2.5),
+        ("PolynomialDecay, initial_learning_rate: 1, end_learning_rate: 4, decay_steps: 50, power: 1", 4),
+        ("ExponentialDecay, initial_learning_rate: 1, decay_rate: 4, decay_steps: null", 2),
+        ("CosineDecay, initial_learning_rate: 3, decay_steps: null, alpha: 0", 1.5),
+        ("PiecewiseConstantDecay, boundaries: [20, 60], values: [1, 2, 3]", 2),
+    ],
+)
+def test_any_keras_schedule_gives_numbers_between(schedule, middle):
+    """From integers, too, as one types them; `null` steps are all 100."""
+    autoencoder = build("rounding=soft_round", f"rounding.alpha={{_target_: keras.optimizers.schedules.{schedule}}}")
+    autoencoder.step.assign(50)
+    np.testing.assert_allclose(autoencoder.in_force()["alpha"], middle, rtol=1e-6)
+    soft = np.asarray(autoencoder.soften(np.float32([[0.2]]), None))
+    np.testing.assert_allclose(soft, 0.5 + np.tanh(middle * -0.3) / 2 / np.tanh(middle / 2), rtol=1e-5)
+
+
+def test_progress_is_the_share_of_steps_and_ends_at_all():
+    autoencoder = build("rounding=switch")
+    for step, progress in ((0, 0), (25, 0.25), (100, 1), (170, 1)):
+        autoencoder.step.assign(step)
+        assert autoencoder.in_force() == {"progress": progress}
+
+
 def test_a_strategy_without_any_gradient_is_found_out():
     import tensorflow as tf
 
