@@ -154,6 +154,26 @@ def test_sampled_reference_is_unbiased(monkeypatch, units, levels):
     assert np.abs(off).max() < 4.5
 
 
+def test_curvature_makes_the_sampled_reference_quieter(monkeypatch):
+    sampled(monkeypatch, flips=1)
+    autoencoder, x = toy(8, 4, False)
+    for layer in autoencoder.decoder.layers:
+        layer.activation = None  # a squared error that is quadratic in the code
+    quality = quality_of(autoencoder, x)
+    u = quality._encode()
+    kernel = autoencoder.decoder.trainable_variables[0].numpy()
+    true_curvature = 2 * ((2 / 3 * kernel) ** 2).mean(axis=1)  # codes are centred to 2/3 code - 1
+    pilots = [quality._curvature(u, np.array([1, number], "int32")) for number in range(100)]
+    np.testing.assert_allclose(np.mean(pilots, axis=0), true_curvature, rtol=0.3)
+
+    def variance(curvature):
+        seeds = [np.array([2, number], "int32") for number in range(40)]
+        return np.var([quality._sampled(u, seed, curvature) for seed in seeds], axis=0).sum()
+
+    right = variance(true_curvature.astype("float32"))
+    assert right < 0.5 * variance(np.zeros(8, "float32"))
+
+
 def test_sampled_values_and_their_error_are_true(monkeypatch):
     autoencoder, x = toy(8, 2, False, spread=2.0)
     exact = measured(autoencoder, x)
