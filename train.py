@@ -11,6 +11,7 @@ tensorboard --logdir runs                                       curves, pictures
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the comman
     from keras.optimizers import Optimizer
 
     from data.pipeline import Splits
-    from models.autoencoder import Trainer
+    from models.autoencoder import Autoencoder, Trainer
     from rounding import Strategy
 
 log = logging.getLogger("train")
@@ -83,7 +84,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     import keras
 
     from data.pipeline import in_memory
-    from models.autoencoder import Autoencoder, Trainer
+    from models.autoencoder import Trainer
     from telemetry.gradient_flow import passes_gradient
     from telemetry.media import media_of
 
@@ -95,23 +96,33 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
         if (count := len(splits.train)) < cfg.batch_size:
             raise ValueError(f"has {count} training examples: batch_size must be {count} or less, got {cfg.batch_size}")
     keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
-    with explained(f"latent={cfg.choices.latent}"):
-        latent = hydra.utils.instantiate(cfg.latent)
-    with explained(f"model={cfg.choices.model}"):
-        encoder, decoder = hydra.utils.instantiate(cfg.model)(splits.train.shape[1:], latent.units)
+    steps = count // cfg.batch_size
+    autoencoder = make_autoencoder(cfg, splits.train.shape[1:], cfg.total_steps or cfg.epochs * steps)
     with explained(f"loss={cfg.choices.loss}"):
         loss = hydra.utils.instantiate(cfg.loss)
         loss(splits.train[:1], splits.train[:1])  # so that it refuses its arguments now
     media = media_of(cfg.data, splits.train.shape[1:])
-    steps = count // cfg.batch_size
-    total_steps = cfg.total_steps or cfg.epochs * steps
-    autoencoder = Autoencoder(encoder, latent, make_rounding(cfg.rounding, total_steps), decoder, total_steps)
     trainer = Trainer(autoencoder, loss, media, cfg.batch_size, steps, cfg.seed)
     with explained("optimizer"):
         optimizer = make_optimizer(cfg.optimizer, cfg.epochs * steps)
-    optimizer.build(trainer.autoencoder.trainable_variables)
+    optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=cfg.jit_compile)
     return splits, trainer
+
+
+def make_autoencoder(cfg: DictConfig, shape: Sequence[int], total_steps: int) -> "Autoencoder":
+    """An untrained autoencoder for examples of a shape.
+
+    Raises:
+        ConfigError: the latent or the model refuses its settings.
+    """
+    from models.autoencoder import Autoencoder
+
+    with explained(f"latent={cfg.choices.latent}"):
+        latent = hydra.utils.instantiate(cfg.latent)
+    with explained(f"model={cfg.choices.model}"):
+        encoder, decoder = hydra.utils.instantiate(cfg.model)(shape, latent.units)
+    return Autoencoder(encoder, latent, make_rounding(cfg.rounding, total_steps), decoder, total_steps)
 
 
 def make_rounding(cfg: DictConfig, total_steps: int) -> "Strategy":

@@ -95,7 +95,7 @@ def overview(strategies: Mapping[str, Mapping[str, Variant]], draws: int = 200) 
     cells = [cell for above, below in pairs for cell in zip(above, below, strict=True)]
     for (function, gradient), (name, variants) in zip(cells, strategies.items(), strict=False):
         _fill(function, gradient, dict(islice(variants.items(), 4)), draws, fontsize=9)
-        function.set_title(name, fontsize=10.5, fontweight="bold", pad=9)
+        function.set_title(name, fontsize=9.5, fontweight="bold", pad=9)
         function.tick_params(labelbottom=False)
     for unused in cells[len(strategies) :]:
         for axis in unused:
