@@ -5,7 +5,9 @@ That loss is a staircase of the encoder's weights, without a gradient. What has 
 
     J(u) = mean over examples of E_b loss(x, decode(m + b))
 
-is the loss of integer codes wherever `u` is integer, and multilinear in between. Its gradient is the reference.
+is the loss of integer codes wherever `u` is integer, and multilinear in between. Its gradient is the reference: exact
+for codes that are drawn at random, which far from integers err more than rounded ones do. A strategy that trains well
+on such `u` (bits near 1/2) may therefore have a small cosine.
 """
 
 from typing import TYPE_CHECKING
