@@ -43,7 +43,7 @@ class GradientQuality:
 
     Up to `EXACT` codes an example, the reference is exact. Beyond, it is the score-function estimator with each bit
     summed out in turn, which leaves the loss's differences D_i(b) = loss(b_i = 1) - loss(b_i = 0) ("local expectation
-    gradients", Titsias & Lázaro-Gredilla 2015, sec. 3, arXiv 1503.01494), at `FLIPS` of n codes drawn at random:
+    gradients", Titsias & Lázaro-Gredilla 2015, arXiv 1503.01494), at `FLIPS` of n codes drawn at random:
 
         dJ/dt_i ~ c_i + n / FLIPS [i drawn] (D_i - c_i),    c_i = dloss/db_i + (1/2 - b_i) curvature
 
