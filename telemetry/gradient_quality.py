@@ -5,7 +5,9 @@ That loss is a staircase of the encoder's weights, without a gradient. What has 
 
     J(u) = mean over examples of E_b loss(x, decode(m + b))
 
-is the loss of integer codes wherever `u` is integer, and multilinear in between. Its gradient is the reference.
+is the loss of integer codes wherever `u` is integer, and multilinear in between. Its gradient is the reference: exact
+for codes that are drawn at random, which far from integers err more than rounded ones do. A strategy that trains well
+on such `u` (bits near 1/2) may therefore have a small cosine.
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +43,7 @@ class GradientQuality:
 
     Up to `EXACT` codes an example, the reference is exact. Beyond, it is the score-function estimator with each bit
     summed out in turn, which leaves the loss's differences D_i(b) = loss(b_i = 1) - loss(b_i = 0) ("local expectation
-    gradients", Titsias & Lázaro-Gredilla 2015, sec. 3, arXiv 1503.01494), at `FLIPS` of n codes drawn at random:
+    gradients", Titsias & Lázaro-Gredilla 2015, arXiv 1503.01494), at `FLIPS` of n codes drawn at random:
 
         dJ/dt_i ~ c_i + n / FLIPS [i drawn] (D_i - c_i),    c_i = dloss/db_i + (1/2 - b_i) curvature
 
