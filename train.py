@@ -174,7 +174,7 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
         The content of `result.json`, which is written last.
     """
     from data.pipeline import evaluation_batches, training_batches
-    from telemetry.callbacks import EXAMPLES, Checkpoint, Metrics, Progress, Quality
+    from telemetry.callbacks import Checkpoint, Metrics, Progress, Quality
     from telemetry.results import conclude
     from telemetry.tensorboard import TensorBoard
 
@@ -184,7 +184,7 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
     log.info("%s %s", f"going on after epoch {done} with" if done else "training", run.path)
     metrics = Metrics(run.path / "metrics.csv", done)
     progress = Progress(epochs, len(splits.train) // batch_size, batch_size)
-    quality = Quality(trainer, splits.train[:EXAMPLES], epochs)
+    quality = Quality(trainer, splits.train[: trainer.media.examples], epochs)
     board = TensorBoard(run.path, config, trainer, splits.validation, done)
     trainer.fit(
         training_batches(splits.train, batch_size, config["seed"], done, epochs),

@@ -22,7 +22,6 @@ from telemetry.tensorboard import due
 log = logging.getLogger(__name__)
 
 QUALITIES_PER_RUN = 4
-EXAMPLES = 16  # of the fixed batch that the gradient's quality is measured on
 
 # Names in result.json of columns of metrics.csv.
 FLOW = {

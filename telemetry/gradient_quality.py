@@ -37,9 +37,11 @@ class GradientQuality:
     gradient_quality/cosine_error  its standard error, which the reference's sampling makes; 0 for an exact one
     gradient_quality/bias          |E B - A| / |A| for the strategy's gradient B, the reference A
     gradient_quality/variance      E |B - E B|^2 / |A|^2; 0 for a strategy that isn't random
+    gradient_quality/relaxation_gap    J - hard loss: the smaller, the more the reference has to say of the hard loss
 
-    All are free of the bias that the reference's noise would bring, but for the square roots; so a cosine may come
-    out above 1 by its error. NaN: the noise hides the reference. Networks run as in evaluation, and nothing changes.
+    The first four are free of the bias that the reference's noise would bring, but for the square roots; so a cosine
+    may come out above 1 by its error. NaN: the noise hides the reference. Networks run as in evaluation, and nothing
+    changes.
 
     Up to `EXACT` codes an example, the reference is exact. Beyond, it is the score-function estimator with each bit
     summed out in turn, which leaves the loss's differences D_i(b) = loss(b_i = 1) - loss(b_i = 0) ("local expectation
@@ -73,15 +75,18 @@ class GradientQuality:
         pilot, *seeds = [tf.constant([self.seed, first - place]) for place in range(1 + GROUPS + DRAWS)]
         u = self._encode()
         if self.codes <= EXACT:
-            slopes = [self._exact(u)]
+            estimates = [self._exact(u)]
         else:
             curvature = self._curvature(u, pilot)
-            slopes = [self._sampled(u, seed, curvature) for seed in seeds[:GROUPS]]
+            estimates = [self._sampled(u, seed, curvature) for seed in seeds[:GROUPS]]
+        relaxed, slopes = map(list, zip(*estimates, strict=True))
+        hard, _ = self._slope(tf.round(u))
         groups = len(slopes)
         slopes += [self._strategy(u, seed) for seed in (seeds[GROUPS:] if self.autoencoder.random else seeds[-1:])]
         vectors = tf.stack([self._encoder_gradient(slope) for slope in slopes])
         products = tf.matmul(vectors, vectors, transpose_b=True).numpy().astype("float64")
-        return {f"gradient_quality/{name}": value for name, value in compare(products, groups).items()}
+        values = {**compare(products, groups), "relaxation_gap": float(tf.reduce_mean(relaxed) - tf.reduce_mean(hard))}
+        return {f"gradient_quality/{name}": value for name, value in values.items()}
 
     @tf.function
     def _encode(self) -> tf.Tensor:
@@ -103,19 +108,19 @@ class GradientQuality:
         _, slope = self._slope(code)
         return tape.gradient(code, u, output_gradients=slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def _exact(self, u: tf.Tensor) -> tf.Tensor:
-        """dJ/du of each example from all codes."""
+    def _exact(self, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """J of each example, `[examples]`, and dJ/du, from all codes."""
         m, t = self._cell(u)
         bits = tf.bitwise.right_shift(tf.range(2**self.codes)[:, None], tf.range(self.codes)[::-1]) % 2
         losses = self._losses(m + tf.reshape(tf.cast(bits, m.dtype), [-1, 1, *m.shape[1:]]))
         with tf.GradientTape() as tape:
             tape.watch(t)
             mean = expectation(losses, tf.reshape(t, [-1, self.codes]))
-        return tape.gradient(mean, t)
+        return mean, tape.gradient(mean, t)
 
     @tf.function
-    def _sampled(self, u: tf.Tensor, seed: tf.Tensor, curvature: tf.Tensor) -> tf.Tensor:
-        """An unbiased estimate of dJ/du of each example, from one sample of its codes; `curvature [units]`."""
+    def _sampled(self, u: tf.Tensor, seed: tf.Tensor, curvature: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Unbiased estimates of each example's J and dJ/du, from one sample of its codes; `curvature [units]`."""
         m, t = self._cell(u)
         noise = uniform(tf.stack([t, t]), seed) + 0.5
         b = tf.cast(noise[0] < t, t.dtype)
@@ -126,7 +131,7 @@ class GradientQuality:
         change = self._losses(m + b + drawn * step) - loss
         difference = step * tf.einsum("fe...,fe->e...", drawn, change)
         expected = slope + step / 2 * curvature
-        return expected + self.codes / FLIPS * (difference - tf.reduce_sum(drawn, axis=0) * expected)
+        return loss, expected + self.codes / FLIPS * (difference - tf.reduce_sum(drawn, axis=0) * expected)
 
     def _curvature(self, u: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """About d2 loss / db_i^2, mean over examples and positions, `[units]`: the regression of slopes on bits."""

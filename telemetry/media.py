@@ -15,7 +15,7 @@ class Media(Protocol):
     """`telemetry.images.Images` or `telemetry.audio.Audio`."""
 
     examples: int
-    """How many are shown and stored."""
+    """How many are shown and stored, and how many the gradient's quality is measured on."""
 
     measures: dict[str, Comparison]
     """By name, what is measured of the hard reconstruction beside the loss."""

@@ -38,6 +38,9 @@ FILES = {
 }
 
 
+QUALITIES = ("cosine", "cosine_error", "bias", "variance", "relaxation_gap")
+
+
 def columns(path):
     with (path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -208,7 +211,7 @@ def test_metrics_have_the_contracts_columns_and_a_row_an_epoch(finished):
     expected = ["epoch", "loss", "val_loss", "val_soft_loss", "val_gap", "val_psnr", "val_bits", "val_code_usage"]
     expected += [f"gradient_norm/{part}" for part in ("encoder", "decoder", "code", "u")]
     expected += ["gradient_flow/transmission", "gradient_flow/zero_fraction"]
-    expected += [f"gradient_quality/{part}" for part in ("cosine", "cosine_error", "bias", "variance")]
+    expected += [f"gradient_quality/{part}" for part in QUALITIES]
     expected += ["rounding/alpha", "val_saturation/stuck_units", "val_saturation/near_integer"]
     assert set(expected) <= set(table)
     np.testing.assert_allclose(table["rounding/alpha"], [6, 11, 16], rtol=1e-6)  # in a straight line from 1
