@@ -27,12 +27,12 @@ PAGE = Template("""<!DOCTYPE html>
   th[aria-sort=descending]::after { content: " \\25BE"; }
   .name { text-align: left; font-family: ui-monospace, monospace; }
   th.name { font-family: inherit; }
-  img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
+  img { width: 100%; max-width: 1350px; min-width: 700px; height: auto; background: white; border-radius: 4px; }
   li { overflow-wrap: anywhere; }
 </style>
 </head>
 <body>
-<h1>Strategies compared</h1>
+<h1>Runs compared</h1>
 <p>$summary</p>
 <h2>Ranking</h2>
 <div class="wide"><table>
@@ -90,5 +90,5 @@ def _row(tag: str, texts: Sequence[str], labels: int) -> str:
 def _picture(name: str, caption: str, png: bytes) -> str:
     heading = name.replace("_", " ").capitalize()
     data = base64.b64encode(png).decode()
-    image = f'<img alt="{escape(heading)}" src="data:image/png;base64,{data}">'
+    image = f'<div class="wide"><img alt="{escape(heading)}" src="data:image/png;base64,{data}"></div>'
     return f"<h2>{escape(heading)}</h2>\n<p>{escape(caption)}</p>\n{image}"

@@ -32,7 +32,7 @@ COLUMNS = [
 NOTES = (
     "Best hard test loss first. Means over seeds; ± is the half-width of the 95 % t-interval.",
     "p vs best: paired t-test (scipy.stats.ttest_rel) of the test losses over the seeds that both have, against the "
-    f"best of the same setting, Holm-corrected over the others; * below {SIGNIFICANT}; empty with fewer than two seeds.",
+    f"best of the same setting, Holm-corrected over the others; * below {SIGNIFICANT}; empty below two common seeds.",
 )
 
 
