@@ -52,12 +52,15 @@ class Sweep(Callback):
             config.hydra.sweep.dir = str(self.folder)  # where Hydra leaves its multirun.yaml
         with one_sentence():
             self.runs = planned(config)
+            title = f"sweep{f' of {len(self.runs)} runs' if self.runs else ''}: {self.folder}/sweep.log"
+            print(title, flush=True)  # now, since looking at many runs takes a while
             refused = self._look()
             if refused and len(refused) == len(self.runs):
                 raise ConfigError(refused[0])
+            self._log(title)
             (self.folder / "runs.csv").unlink(missing_ok=True)
+            self._record(dict(zip(COLUMNS, COLUMNS, strict=True)))
             finished = len(self.runs) - len(self.to_do) - len(refused)
-            self._say(f"sweep{f' of {len(self.runs)} runs' if self.runs else ''}: {self.folder}/sweep.log")
             if finished:
                 self._say(f"{finished} of them are there already")
             if refused:
@@ -135,14 +138,14 @@ class Sweep(Callback):
 
     def _say(self, text: str) -> None:
         print(text, flush=True)  # Hydra sets up logging for each run, not for the time between
+        self._log(text)
+
+    def _log(self, text: str) -> None:
         self._append("sweep.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def _record(self, row: Mapping[str, object]) -> None:
         line = io.StringIO()
-        writer = csv.DictWriter(line, COLUMNS, lineterminator="\n")
-        if not self._rows():
-            writer.writeheader()
-        writer.writerow(row)
+        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row)
         self._append("runs.csv", line.getvalue())
 
     def _rows(self) -> list[dict[str, str]]:
@@ -150,7 +153,7 @@ class Sweep(Callback):
         return list({row["run"]: row for row in read_metrics(self.folder / "runs.csv")}.values())
 
     def _append(self, name: str, text: str) -> None:
-        # Opened anew each time: the same command may run twice at once.
+        # Opened anew each time, whole lines at once: the same command may run twice, and share the work.
         assert self.folder is not None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from test_conf import command
 from conf import compose
 from conf.checks import check
 from telemetry.records import read_metrics
-from telemetry.run import RunDirectory
+from telemetry.run import Busy, RunDirectory
 from telemetry.sweep import Sweep, duration
 
 SWEPT = ["rounding=cubic,uniform_noise", "seed=0,1"]
@@ -153,6 +153,20 @@ def test_what_fails_is_a_row_and_the_others_go_on(words, tmp_path):
     assert [item.name for item in busy.iterdir()] == [".lock"]
 
 
+def test_a_run_that_another_process_finishes_while_the_data_loads_is_left_alone(train_small, tmp_path, monkeypatch):
+    import train
+
+    def build_slowly(cfg, real=train.build):
+        monkeypatch.setattr(train, "build", real)
+        train_small("epochs=1")
+        return real(cfg)
+
+    monkeypatch.setattr(train, "build", build_slowly)
+    with pytest.raises(Busy, match="has just been finished by another process"):
+        train_small("epochs=1")
+    assert [path.name for path in tmp_path.rglob("result*.json")] == ["result.json"]
+
+
 def test_a_changed_configuration_is_another_run(undisturbed, words, monkeypatch):
     folder, _ = undisturbed
     monkeypatch.chdir(folder)
@@ -164,8 +178,9 @@ def test_a_changed_configuration_is_another_run(undisturbed, words, monkeypatch)
 
 
 def test_nothing_of_a_run_survives_in_memory(train_small, monkeypatch):
-    import train
     from tensorflow.python.framework.func_graph import FuncGraph
+
+    import train
 
     objects, graphs = [], []
 
