@@ -9,8 +9,8 @@ python train.py rounding=soft_round evaluate=true               a stored run, me
 tensorboard --logdir runs                                       curves, pictures, gradient flow
 """
 
+import contextlib
 import logging
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,12 @@ log = logging.getLogger("train")
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float:
-    """One run; returns the hard validation loss, for sweepers."""
-    with one_sentence():
+    """One run; returns the hard validation loss, for sweepers. In a sweep, `telemetry.sweep` sees to what it raises."""
+    with one_sentence() if HydraConfig.get().mode == RunMode.RUN else contextlib.nullcontext():
         result = train(cfg)
-        if result.get("reason") and HydraConfig.get().mode == RunMode.RUN:
+        if result.get("reason"):
             raise RunFailed(result["reason"])
-    return math.inf if result["val_loss"] is None else result["val_loss"]
+        return result["val_loss"]
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         run.refuse_other_run()
     if config["evaluate"]:
         return evaluate(cfg, run)
-    if config["resume"] and (result := run.finished()):
+    if result := run.finished():
         log.info("%s is finished: hard test loss %.5f", run.path, result["test_loss"])
         return result
     splits, trainer = build(cfg)

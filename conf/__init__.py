@@ -1,5 +1,6 @@
 """The configuration: YAML files by group, what values they may take (`checks.py`), and `compose` for scripts."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
+
+# ${units_of_bits:64,16}: how many integers of 16 levels 64 bits are worth.
+OmegaConf.register_new_resolver(
+    "units_of_bits", lambda bits, levels: max(1, round(bits / math.log2(levels))), replace=True
+)
 
 GROUPS = ("data", "model", "latent", "rounding", "loss")
 

@@ -21,6 +21,10 @@ from telemetry.records import write_atomically
 log = logging.getLogger(__name__)
 
 
+class Busy(ConfigError):
+    """Another process has the run directory."""
+
+
 class RunDirectory:
     """The folder of one run. Nothing is written before `claim`.
 
@@ -33,7 +37,9 @@ class RunDirectory:
         self.path = Path(config["output_dir"] or default_path(config))
 
     def finished(self) -> dict[str, Any] | None:
-        """The stored `result.json`, if the run has ended well after all its epochs."""
+        """The stored `result.json`, if the run has ended well after all its epochs and there is nothing else to do."""
+        if not self.config["resume"] or self.config["evaluate"]:
+            return None
         path = self.path / "result.json"
         result = json.loads(path.read_text()) if path.exists() else {}
         return result if result.get("status") == "finished" and result["epochs"] >= self.config["epochs"] else None
@@ -72,7 +78,7 @@ class RunDirectory:
         """Renames what is there to `<name>~1` (or `~2`, ...), so that the run can start over.
 
         Raises:
-            ConfigError: another process is writing it.
+            Busy: another process is writing it.
         """
         if not self.path.exists():
             return
@@ -87,7 +93,8 @@ class RunDirectory:
         """Makes the folder, locks it against other processes, stores `config.yaml` and writes along in `train.log`.
 
         Raises:
-            ConfigError: another process has it, or the folder can't be made.
+            Busy: another process has it, or has just finished it.
+            ConfigError: the folder can't be made, or has become another run's.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -95,6 +102,8 @@ class RunDirectory:
             raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
         with self._lock(), _log_file(self.path / "train.log"):
             self.refuse_other_run()  # again: loading the data took a while
+            if self.finished():
+                raise Busy(f"{self.path} has just been finished by another process")
             self._set_old_result_aside()
             write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
             try:
@@ -118,7 +127,7 @@ class RunDirectory:
         try:
             return FileLock(self.path / ".lock").acquire(blocking=False)
         except Timeout:
-            raise ConfigError(f"{self.path} is being written by another process: wait for it to end") from None
+            raise Busy(f"{self.path} is being written by another process: wait for it to end") from None
         except OSError as error:
             raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
 
@@ -131,7 +140,7 @@ def default_path(config: Mapping[str, Any]) -> Path:
     """`runs/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
     choices = [config["choices"][group] for group in NAMED_IN_PATHS]
     parts = [*choices, *filter(None, [settings(config)])]
-    return Path("runs", *(_safe_name(part) for part in parts), f"seed={config['seed']}")
+    return Path("runs", *(safe_name(part) for part in parts), f"seed={config['seed']}")
 
 
 @contextmanager
@@ -149,7 +158,8 @@ def _log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _safe_name(text: str, longest: int = 100) -> str:
+def safe_name(text: str, longest: int = 100) -> str:
+    """For a folder: the text itself if it will do, otherwise something like it, with a digest of it at the end."""
     name = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", text).strip("-.") or "-"
     if name == text and len(name) <= longest:
         return name

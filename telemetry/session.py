@@ -11,7 +11,7 @@ from conf.checks import ConfigError
 
 
 def start(threads: int | None, jit_compile: bool) -> None:
-    """Imports TensorFlow and makes its operations deterministic.
+    """Imports TensorFlow, makes its operations deterministic, and drops what earlier runs in this process left behind.
 
     Args:
         jit_compile: whether XLA will compile the steps; Keras refuses that together with op determinism.
@@ -23,6 +23,7 @@ def start(threads: int | None, jit_compile: bool) -> None:
     with _quiet_start():
         import keras
         import tensorflow as tf
+        from tensorflow.python.framework import config
 
         tf.config.list_physical_devices()
     try:
@@ -32,9 +33,28 @@ def start(threads: int | None, jit_compile: bool) -> None:
     except RuntimeError:
         raise ConfigError(f"threads={threads}: TensorFlow runs already, with another number of threads") from None
     logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow and TFDS report there each file they open
+    logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     keras.backend.clear_session()
-    if not jit_compile:
+    _forget_graphs()
+    if jit_compile:
+        config.disable_op_determinism()  # which has no public name, and which an earlier run may have enabled
+    else:
         tf.config.experimental.enable_op_determinism()
+
+
+def _is_not_about_retracing(record: logging.LogRecord) -> bool:
+    # TensorFlow takes the same method of another run's object for the same function, traced again.
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def _forget_graphs() -> None:
+    # TensorFlow registers the gradient of each tf.custom_gradient in each graph, Keras's optimizers' among them, for
+    # good, and with it keeps the graph: some 30 MB a run.
+    from tensorflow.python.framework import ops
+
+    registry = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        del registry[name]
 
 
 @contextlib.contextmanager

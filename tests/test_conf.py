@@ -90,6 +90,13 @@ def test_an_experiment_says_its_command_and_passes_the_checks(experiment):
         assert named == ["glob(*)"] or set(named) <= set(members(group))
 
 
+@pytest.mark.parametrize(("levels", "units"), [(2, 64), (4, 32), (16, 16), (256, 8), (5, 28)])
+def test_units_follow_from_levels_at_equal_bits(levels, units):
+    cfg = compose(["experiment=levels_at_equal_bits", f"latent.levels={levels}"])
+    assert (cfg.latent.units, cfg.output_dir.split("/")[2]) == (units, f"{units}x{levels}")
+    assert compose(["experiment=levels_at_equal_bits", "latent.units=3"]).latent.units == 3
+
+
 def test_an_image_set_brings_nothing():
     assert compose(["data=mnist"]).keys() == compose().keys()
     for key in set(compose()) - {"data", "choices"}:
