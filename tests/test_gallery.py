@@ -29,7 +29,7 @@ def variants(name):
 def with_closed_form(table):
     """Strategies that a table of closed forms has, but for those that change as training goes on."""
     names = [name for name in NAMES if BY_NAME[name].function in table]
-    return [name for name in names if not any(isinstance(v, dict) for v in BY_NAME[name].hyperparameters.values())]
+    return [name for name in names if not any(isinstance(value, dict) for value in BY_NAME[name].config.values())]
 
 
 def lines(axis, label):
