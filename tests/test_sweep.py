@@ -177,6 +177,16 @@ def test_a_changed_configuration_is_another_run(undisturbed, words, monkeypatch)
     assert sweep.to_do == {2, 3, 4, 5}, "the last one changes nothing"
 
 
+def test_a_damaged_result_is_named(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = directory(words)
+    path.mkdir(parents=True)
+    (path / "result.json").write_text('{"status": "fin')
+    sweep = Sweep()
+    sweep.runs = [words]
+    assert sweep._look() == [f"{path}/result.json is damaged: delete it, and the same command goes on with the run"]
+
+
 def test_nothing_of_a_run_survives_in_memory(train_small, monkeypatch):
     from tensorflow.python.framework.func_graph import FuncGraph
 
