@@ -37,11 +37,14 @@ class RunDirectory:
         self.path = Path(config["output_dir"] or default_path(config))
 
     def finished(self) -> dict[str, Any] | None:
-        """The stored `result.json`, if the run has ended well after all its epochs and there is nothing else to do."""
+        """The stored `result.json`, if the run has ended well after all its epochs and there is nothing else to do.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
         if not self.config["resume"] or self.config["evaluate"]:
             return None
-        path = self.path / "result.json"
-        result = json.loads(path.read_text()) if path.exists() else {}
+        result = self._result()
         return result if result.get("status") == "finished" and result["epochs"] >= self.config["epochs"] else None
 
     def refuse_other_files(self) -> None:
@@ -118,10 +121,17 @@ class RunDirectory:
         path, epochs = self.path / "result.json", self.config["epochs"]
         if not path.exists():
             return
-        done = json.loads(path.read_text()).get("epochs", "failed")
+        done = self._result().get("epochs", "failed")
         path.replace(path.with_name(f"result.{done}.json"))
         if done not in ("failed", epochs):
             log.info("%d epochs after a run of %d: not the same as %d at once", epochs, done, epochs)
+
+    def _result(self) -> dict[str, Any]:
+        path = self.path / "result.json"
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except ValueError as error:
+            raise ConfigError(f"{path} is damaged: delete it, and the same command goes on with the run") from error
 
     def _lock(self) -> AbstractContextManager[Any]:
         try:

@@ -71,8 +71,8 @@ class Sweep(Callback):
         if self.folder is None:
             return
         self.tick = time.time()
-        self.run = _run(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-        self.stored = self.run is not None and self.run.finished() is not None
+        cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        self.path, self.stored = _path_and_whether_finished(cfg)
         self._say(f"{self._title(config)}: {self._settings(config)} ({self._progress()})")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
@@ -90,7 +90,7 @@ class Sweep(Callback):
         elif not self.stored:
             self._say(f"{self._title(config)} finished in {duration(seconds)}: val_loss {value:.5f}")
         row = {"run": config.hydra.job.num + 1, "status": status, "val_loss": value, "reason": reason}
-        row |= {"settings": self._settings(config), "path": self.run.path if self.run else ""}
+        row |= {"settings": self._settings(config), "path": self.path}
         self._record({**row, "seconds": "" if self.stored else f"{seconds:.1f}"})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
@@ -190,11 +190,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _run(cfg: DictConfig) -> RunDirectory | None:
+def _path_and_whether_finished(cfg: DictConfig) -> tuple[Path | None, bool]:
     try:
-        return RunDirectory(check(cfg))
-    except ConfigError:
-        return None
+        run = RunDirectory(check(cfg))
+        return run.path, run.finished() is not None
+    except ConfigError:  # the run itself will say so
+        return None, False
 
 
 def _best(rows: list[dict[str, str]], title: str = "best") -> str:
