@@ -44,7 +44,10 @@ def main(cfg: DictConfig) -> None:
         words = [word for word in HydraConfig.get().overrides.task if word.startswith(("rounding.", "rounding@"))]
         variations: Any = OmegaConf.to_container(cfg.variations)
         names = [choices.rounding] if choices.rounding else members("rounding")
-        configs = {name: composed(name, [{}] if words else variations.get(name, [{}]), words) for name in names}
+        if words:  # settings of one's own, in place of those
+            places = [values for values in variations.get(choices.rounding, []) if list(values) == ["progress"]]
+            variations = {choices.rounding: places or [{}]}
+        configs = {name: composed(name, variations.get(name, [{}]), words) for name in names}
         draw(configs, Path(cfg.output), with_overview=len(names) > 1)
 
 

@@ -122,11 +122,13 @@ def make_autoencoder(cfg: DictConfig, shape: Sequence[int], total_steps: int) ->
         latent = hydra.utils.instantiate(cfg.latent)
     with explained(f"model={cfg.choices.model}"):
         encoder, decoder = hydra.utils.instantiate(cfg.model)(shape, latent.units)
-    return Autoencoder(encoder, latent, make_rounding(cfg.rounding, total_steps), decoder, total_steps)
+    with explained(f"rounding={cfg.choices.rounding}"):
+        rounding = make_rounding(cfg.rounding, total_steps)
+    return Autoencoder(encoder, latent, rounding, decoder, total_steps)
 
 
 def make_rounding(cfg: DictConfig, total_steps: int) -> "Strategy":
-    """The strategy; a schedule among its hyperparameters that leaves open how many steps it takes (null) takes all.
+    """The strategy; where a schedule among its hyperparameters leaves its `..._steps` open (null), it takes all.
 
     Raises:
         ValueError: a hyperparameter is out of its range, at the beginning or at the end of training.
@@ -135,17 +137,26 @@ def make_rounding(cfg: DictConfig, total_steps: int) -> "Strategy":
 
     from rounding import bind
 
-    def prepared(value: Any, schedule: bool = False) -> Any:
-        if isinstance(value, dict):
-            schedule = not str(value.get("_target_")).startswith("rounding.")
-            return {key: prepared(item, schedule) for key, item in value.items()}
-        if isinstance(value, list):
-            return [prepared(item, schedule) for item in value]
-        if schedule and type(value) is int:  # from integers, Keras's schedules compute integers
-            return float(value)
-        return total_steps if schedule and value is None else value
+    def of_strategy(node: Any) -> Any:
+        return {key: prepared(value) for key, value in node.items()}
 
-    strategy = hydra.utils.instantiate(prepared(OmegaConf.to_container(cfg, resolve=True)))
+    def prepared(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if str(value.get("_target_")).startswith("rounding."):
+            return of_strategy(value)
+        return {key: of_schedule(key, item) for key, item in value.items()}
+
+    def of_schedule(key: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [of_schedule(key, item) for item in value]
+        if isinstance(value, str) and key not in ("_target_", "name"):
+            raise ValueError(f"{key} of a schedule must be a number, got {value!r}")
+        if type(value) is int:  # from integers, Keras's schedules compute integers
+            return float(value)
+        return total_steps if value is None and key.endswith("_steps") else value
+
+    strategy = hydra.utils.instantiate(of_strategy(OmegaConf.to_container(cfg, resolve=True)))
     for step in (0, total_steps):
         for progress in (0.0, 1.0):
             bind(strategy, step=step, progress=progress, seed=tf.zeros(2, tf.int32))(tf.zeros(1))
@@ -205,6 +216,9 @@ def evaluate(cfg: DictConfig, run: RunDirectory) -> dict[str, Any]:
     weights = run.path / "best.weights.h5"
     if not weights.exists():
         raise ConfigError(f"{run.path} holds no trained weights: run the same command without evaluate=true first")
+    # What an annealed strategy is like depends on how long the stored run was.
+    cfg = cfg.copy()
+    cfg.epochs = run.stored()["epochs"]
     splits, trainer = build(cfg)
     from telemetry.results import measure
 

@@ -98,7 +98,7 @@ def sentence(error: Exception, overrides: Sequence[str], config_name: str = "con
 
 
 def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
-    choices = [word for word in overrides if word.partition("=")[0] in GROUPS]
+    choices = [word for word in overrides if word.partition("=")[0].partition("@")[0] in GROUPS]
     config: Any = OmegaConf.to_container(compose(choices, config_name))
     config.pop("choices", None)  # nobody is to set them
     if below := [f"{section}.{key}" for section, node in config.items() if isinstance(node, dict) and key in node]:

@@ -49,7 +49,8 @@ def in_force(strategy: Strategy, *, step: Any, progress: Any) -> dict[str, Any]:
     """What moves in training, at one step: scheduled hyperparameters (a member's as `before.alpha`), `progress`."""
     values = {**_scheduled(strategy, step), **({"progress": progress} if _takes(strategy, "progress") else {})}
     for name, member in _members(strategy):
-        values |= {f"{name}.{key}": value for key, value in in_force(member, step=step, progress=progress).items()}
+        moving = in_force(member, step=step, progress=progress)
+        values |= {f"{name}.{key}": value for key, value in moving.items() if key != "progress"}
     return values
 
 

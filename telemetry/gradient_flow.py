@@ -73,13 +73,16 @@ class GradientFlow(keras.metrics.Metric):
 
 
 def passes_gradient(strategy: Strategy) -> bool:
-    """Whether a strategy, as it is when training begins, has a slope anywhere on a fine grid over one cell."""
+    """Whether a strategy, when training begins or when it ends, has a slope anywhere on a fine grid over one cell."""
     u = tf.linspace(0.0, 1.0, 2**16 + 1)
-    with tf.GradientTape() as tape:
-        tape.watch(u)
-        code = bind(strategy, step=0, progress=0.0, seed=tf.zeros(2, tf.int32))(u)
-    slope = tape.gradient(code, u)
-    return slope is not None and bool(tf.reduce_any(slope != 0))
+    for progress in (0.0, 1.0):
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            code = bind(strategy, step=0, progress=progress, seed=tf.zeros(2, tf.int32))(u)
+        slope = tape.gradient(code, u)
+        if slope is not None and bool(tf.reduce_any(slope != 0)):
+            return True
+    return False
 
 
 def _norm(squares: "Iterable[tf.Tensor]") -> tf.Tensor:

@@ -34,7 +34,7 @@ class GradientQuality:
     """Compares the encoder's gradient, strategy in place, with a reference, on a batch that stays the same.
 
     gradient_quality/cosine        of the angle between them, mean over a random strategy's draws; 0 without a gradient
-    gradient_quality/cosine_error  its standard error, which the reference's sampling makes; 0 for an exact one
+    gradient_quality/cosine_error  its standard error, from sampling the reference and the strategy; 0 if neither is
     gradient_quality/bias          |E B - A| / |A| for the strategy's gradient B, the reference A
     gradient_quality/variance      E |B - E B|^2 / |A|^2; 0 for a strategy that isn't random
     gradient_quality/relaxation_gap    J - hard loss: the smaller, the more the reference has to say of the hard loss
@@ -205,8 +205,8 @@ def compare(products: np.ndarray, groups: int) -> dict[str, float]:
     square = _square_of_mean(strategy)
     bias = (square - 2 * mixed.mean() + length_squared) / length_squared
     return {
-        "cosine": _cosine(products, groups),
-        "cosine_error": _jackknife(products, groups) if groups > 1 else 0.0,
+        "cosine": float(_cosines(products, groups).mean()),
+        "cosine_error": float(np.hypot(_jackknife(products, groups), _draws_error(products, groups))),
         "bias": float(np.sqrt(max(bias, 0))),
         "variance": float((np.diag(strategy).mean() - square) / length_squared),
     }
@@ -218,15 +218,24 @@ def _square_of_mean(products: np.ndarray) -> float:
     return float(products[0, 0] if count == 1 else (products.sum() - np.trace(products)) / (count * (count - 1)))
 
 
-def _cosine(products: np.ndarray, groups: int) -> float:
+def _cosines(products: np.ndarray, groups: int) -> np.ndarray:
+    """Of each of the strategy's draws; NaN where noise hides the reference."""
     length_squared = _square_of_mean(products[:groups, :groups])
     lengths = np.sqrt(np.diag(products)[groups:])
     along = products[:groups, groups:].mean(axis=0)
     cosines = np.divide(along, lengths, out=np.zeros_like(along), where=lengths > 0)
-    return float(cosines.mean() / np.sqrt(length_squared)) if length_squared > 0 else float("nan")
+    return cosines / np.sqrt(length_squared) if length_squared > 0 else np.full_like(cosines, np.nan)
+
+
+def _draws_error(products: np.ndarray, groups: int) -> float:
+    """The standard error of the mean cosine from the strategy's own draws."""
+    cosines = _cosines(products, groups)
+    return float(np.std(cosines, ddof=1) / np.sqrt(len(cosines))) if len(cosines) > 1 else 0.0
 
 
 def _jackknife(products: np.ndarray, groups: int) -> float:
-    """The cosine's standard error, from leaving out each group in turn: the jackknife."""
+    """The cosine's standard error from the reference's estimates, by leaving out each in turn: the jackknife."""
+    if groups == 1:
+        return 0.0
     left = [np.delete(np.delete(products, group, axis=0), group, axis=1) for group in range(groups)]
-    return float(np.sqrt((groups - 1) * np.var([_cosine(rest, groups - 1) for rest in left])))
+    return float(np.sqrt((groups - 1) * np.var([_cosines(rest, groups - 1).mean() for rest in left])))

@@ -63,8 +63,7 @@ class RunDirectory:
         Raises:
             ConfigError: it is another; the message names the keys that differ.
         """
-        path = self.path / "config.yaml"
-        stored, ours = yaml.safe_load(path.read_text()) if path.exists() else self.config, self.config
+        stored, ours = self.stored(), self.config
         differing = difference(stored, ours)
         if stored["epochs"] > ours["epochs"]:  # its learning rate fell more slowly: another run; more go on with it
             differing["epochs"] = stored["epochs"], ours["epochs"]
@@ -76,6 +75,11 @@ class RunDirectory:
                 f"{self.path} holds a run of another configuration, which differs in {keys}: "
                 "choose another output_dir, or resume=false to move that run aside"
             )
+
+    def stored(self) -> dict[str, Any]:
+        """The configuration of the run that is there; ours if there is none."""
+        path = self.path / "config.yaml"
+        return yaml.safe_load(path.read_text()) if path.exists() else self.config
 
     def move_aside(self) -> None:
         """Renames what is there to `<name>~1` (or `~2`, ...), so that the run can start over.

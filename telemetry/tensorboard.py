@@ -18,7 +18,7 @@ from conf import GROUPS
 from models.autoencoder import Trainer
 
 PICTURES_PER_RUN = 10
-CLOSE_UPS_PER_RUN = 2
+CLOSE_UPS_PER_RUN = 4
 
 # A fixed set, of fixed types: HParams drops columns that only some runs have, and a null turns numbers into text.
 HPARAMS = [
@@ -56,12 +56,13 @@ LAYOUT = {
         "norms, from the code back to the weights": [r"gradient_norm/(code|u|encoder|decoder)$"],
         "norms by layer": [r"gradient_norm/layer/.*"],
         "what the strategy lets through": [r"gradient_flow/.*"],
-        "quality, against a reference for the hard loss": [r"gradient_quality/.*"],
+        "cosine with a reference for the hard loss": [r"gradient_quality/cosine.*"],
+        "bias and variance, relative to the reference": [r"gradient_quality/(bias|variance)$"],
         "update-to-weight ratios": [r"update_to_weight/.*"],
     },
     "latent": {
         "saturation": [r"saturation/.*"],
-        "in force": [r"rounding/.*"],
+        "hyperparameters that move": [r"rounding/.*"],
     },
 }
 
@@ -125,7 +126,7 @@ class TensorBoard(keras.callbacks.Callback):
         for name, values in last.items():
             tf.summary.histogram(f"histogram/{name}", values)
         means = {name: mean.numpy() for name, mean in close_up.result().items()}
-        strategy = {self.rounding: lambda u, seed: autoencoder.soften(u, seed)}
+        strategy = {self.rounding: autoencoder.soften}
         for name, figure in {
             "close_up/where_gradient_gets_through": pictures.staircase(means),
             "close_up/histograms_by_unit": pictures.histograms(last),

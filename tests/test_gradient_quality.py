@@ -239,6 +239,8 @@ def test_random_strategy_against_many_draws():
         values = [run[f"gradient_quality/{name}"] for run in runs]
         tolerance = 4 * np.std(values) / np.sqrt(40) + 0.05 * abs(value)
         assert abs(np.mean(values) - value) < tolerance, name
+    stated = np.mean([run["gradient_quality/cosine_error"] for run in runs])
+    assert 0.6 < np.std([run["gradient_quality/cosine"] for run in runs]) / stated < 1.6
     assert expected["variance"] > 0.01
 
 

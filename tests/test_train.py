@@ -579,6 +579,16 @@ def test_a_run_that_appears_while_the_data_loads_is_left_alone(train_small, tmp_
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed"] == 1
 
 
+def test_evaluation_does_not_depend_on_the_epochs_that_one_says(finished):
+    from train import train
+
+    path, result = finished
+    words = ["rounding=soft_round_annealed", "batch_size=300", "model.widths=[64]", "epochs=9", "evaluate=true"]
+    data = result["config"]["data"]["data_dir"]
+    measured = train(compose([*words, f"data.data_dir={data}", f"output_dir={path}"]))
+    assert measured == {key: result[key] for key in measured}
+
+
 def test_evaluation_of_a_stored_run_repeats_its_numbers_and_writes_nothing(train_small, copied):
     path, result = copied
     before = stamps(path)
@@ -622,6 +632,14 @@ def test_hard_warns_that_the_encoder_stays_as_it_is(train_small, caplog):
         (["rounding=soft_round", "rounding.alpha=-1"], "rounding=soft_round: alpha must be .* got -1"),
         (["rounding=soft_round", "rounding.alpha=steep"], "rounding=soft_round: alpha must be .* got 'steep'"),
         (["rounding=soft_round_annealed", "rounding.alpha.end_learning_rate=-2"], r"alpha must be .* got -2\.0"),
+        (
+            ["rounding=soft_round_annealed", "rounding.alpha.end_learning_rate=-2", "rounding.alpha.decay_steps=20"],
+            "-2",
+        ),
+        (
+            ["rounding=soft_round_annealed", "rounding.alpha.decay_steps=abc"],
+            "decay_steps of a schedule must be a number",
+        ),
         (["rounding=switch", "rounding.before=sine"], "rounding.before must be a strategy, .* got 'sine'"),
         (["rounding=switch", "rounding.at=1"], r"rounding=switch: at must be .* got 1"),
         (["rounding=switch", "rounding@rounding.before=soft_round", "rounding.before.alpha=-1"], "alpha must be .* -1"),

@@ -25,8 +25,8 @@ COLUMNS = [
     ("code usage", "code_usage", "{:.2f}"),
     ("zero fraction", "zero_fraction", "{:.2f}"),
     ("gradient cosine", "gradient_cosine", "{:.2f}"),
-    ("bias", "gradient_bias", "{:.2f}"),
-    ("variance", "gradient_variance", "{:.2f}"),
+    ("gradient bias", "gradient_bias", "{:.2f}"),
+    ("gradient variance", "gradient_variance", "{:.2f}"),
 ]
 
 NOTES = (
