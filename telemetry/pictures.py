@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 BINS = 40
+LARGEST = 1e30  # what is beyond, or no number, is drawn as this or as 0: a picture must not end a run
 
 
 def staircase(means: Mapping[str, np.ndarray]) -> Figure:
@@ -17,6 +18,7 @@ def staircase(means: Mapping[str, np.ndarray]) -> Figure:
     figure = Figure(figsize=(9, 3.4))
     figure.subplots_adjust(left=0.06, right=0.93, bottom=0.25, top=0.9, wspace=0.25)
     by_unit, over_all = figure.subplots(1, 2)
+    means = {name: np.clip(mean.astype(float), -LARGEST, LARGEST) for name, mean in means.items()}
     units, bins = means["dL_du"].shape
     image = by_unit.imshow(means["dL_du"], aspect="auto", extent=(0, 1, units - 0.5, -0.5), interpolation="nearest")
     figure.colorbar(image, ax=by_unit, label="mean |dL/du|")
@@ -44,9 +46,9 @@ def histograms(last: Mapping[str, np.ndarray]) -> Figure:
     figure = Figure(figsize=(11, 3.4))
     figure.subplots_adjust(left=0.05, right=0.99, bottom=0.17, top=0.9, wspace=0.05)
     for axis, (name, values) in zip(figure.subplots(1, len(last), sharey=True), last.items(), strict=True):
-        rows = values.reshape(-1, values.shape[-1]).T
+        rows = np.clip(np.nan_to_num(values.reshape(-1, values.shape[-1]).T.astype(float)), -LARGEST, LARGEST)
         low, high = np.quantile(rows, [0.001, 0.999])
-        edges = np.linspace(low, max(high, low + 1e-12), BINS + 1)
+        edges = np.linspace(low, max(high, low + 1e-12 + 1e-6 * abs(low)), BINS + 1)
         share = np.stack([np.histogram(np.clip(row, edges[0], edges[-1]), edges)[0] / len(row) for row in rows])
         axis.imshow(np.sqrt(share), aspect="auto", extent=(edges[0], edges[-1], len(rows) - 0.5, -0.5), vmin=0)
         axis.set(title=name.replace("_d", "/d"), xlabel="value")

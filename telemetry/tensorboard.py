@@ -1,5 +1,6 @@
 """What TensorBoard shows of a run: scalars, pictures, players, histograms, the configuration, and the HParams tab."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ class TensorBoard(keras.callbacks.Callback):
             tag = column.removeprefix("val_")
             with (self.train if tag == column else self.validation).as_default(step=done):
                 tf.summary.scalar(tag if "/" in tag else f"epoch_{tag}", value)
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
+            return  # the run ends here, and there is nothing to see
         if due(done, self.epochs, PICTURES_PER_RUN):
             with self.validation.as_default(step=done):
                 self.trainer.media.show(self.x.numpy(), self.trainer.autoencoder(self.x).numpy())
