@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import yaml
 from tensorboard.compat.proto.event_pb2 import Event
@@ -124,8 +123,6 @@ class TensorBoard(keras.callbacks.Callback):
 
         close_up, autoencoder = self.trainer.close_up, self.trainer.autoencoder
         last = {name: tensor.numpy() for name, tensor in close_up.last.items()}
-        if not all(np.isfinite(values).all() for values in last.values()):
-            return  # the run diverged
         for name, values in last.items():
             tf.summary.histogram(f"histogram/{name}", values)
         means = {name: mean.numpy() for name, mean in close_up.result().items()}
