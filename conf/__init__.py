@@ -14,6 +14,21 @@ OmegaConf.register_new_resolver(
     "units_of_bits", lambda bits, levels: max(1, round(bits / math.log2(levels))), replace=True
 )
 
+
+def _threads_each() -> int | None:
+    launcher = HydraConfig.get().launcher
+    if workers := OmegaConf.select(launcher, "n_jobs"):
+        import joblib
+
+        return max(1, joblib.cpu_count() // joblib.effective_n_jobs(workers))
+    if ray := OmegaConf.select(launcher, "ray"):
+        return int(OmegaConf.select(ray, "remote.num_cpus", default=1))
+    return OmegaConf.select(launcher, "cpus_per_task")
+
+
+# What hydra/launcher=... gives each of the runs that go on at once; null where it runs one after the other.
+OmegaConf.register_new_resolver("threads_each", _threads_each, replace=True)
+
 GROUPS = ("data", "model", "latent", "rounding", "loss")
 
 

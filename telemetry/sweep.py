@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-import statistics
+import os
 import sys
 import time
 import traceback
@@ -23,6 +23,7 @@ from conf.checks import ConfigError, check
 from conf.errors import RunFailed, one_sentence
 from telemetry.records import read_metrics
 from telemetry.run import Busy, RunDirectory, safe_name
+from telemetry.workers import prepare, settle
 
 COLUMNS = ("run", "status", "val_loss", "seconds", "settings", "path", "reason")
 
@@ -41,6 +42,7 @@ class Sweep(Callback):
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.process = os.getpid()
         self.runs: list[list[str]] = []
         self.to_do: set[int] = set()
 
@@ -51,6 +53,7 @@ class Sweep(Callback):
         with read_write(config):
             config.hydra.sweep.dir = str(self.folder)  # where Hydra leaves its multirun.yaml
         with one_sentence():
+            prepare(config.hydra.launcher)
             self.runs = planned(config)
             title = f"sweep{f' of {len(self.runs)} runs' if self.runs else ''}: {self.folder}/sweep.log"
             print(title, flush=True)  # now, since looking at many runs takes a while
@@ -65,11 +68,13 @@ class Sweep(Callback):
                 self._say(f"{finished} of them are there already")
             if refused:
                 self._say(f"{len(refused)} of them will fail: {'; '.join(dict.fromkeys(refused))}")
+        self.launched = time.time()
 
     def on_job_start(self, config: DictConfig, **kwargs: object) -> None:
         """Says which run this is, and how the sweep is doing."""
         if self.folder is None:
             return
+        settle(self.process)
         self.tick = time.time()
         cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         self.path, self.stored = _path_and_whether_finished(cfg)
@@ -131,9 +136,10 @@ class Sweep(Callback):
 
     def _progress(self) -> str:
         rows = self._rows()
-        times = [float(row["seconds"]) for row in rows if row["status"] == "finished" and row["seconds"]]
+        done = sum(row["status"] == "finished" and row["seconds"] != "" for row in rows)
         left = len(self.to_do - {int(row["run"]) for row in rows})
-        estimate = f", about {duration(left * statistics.fmean(times))} left" if times and left else ""
+        pace = (time.time() - self.launched) / max(1, done)
+        estimate = f", about {duration(left * pace)} left" if done and left else ""
         return f"elapsed {duration(time.time() - self.began)}{estimate}{_best(rows, 'best so far')}"
 
     def _say(self, text: str) -> None:
