@@ -9,10 +9,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-# ${units_of_bits:64,16}: how many integers of 16 levels 64 bits are worth.
+# ${units_of_bits:64,16}: how many integers of 16 levels 64 bits are worth; ${levels_of_bits:64,16}: how many levels 16
+# integers may have within 64 bits.
 OmegaConf.register_new_resolver(
     "units_of_bits", lambda bits, levels: max(1, round(bits / math.log2(levels))), replace=True
 )
+OmegaConf.register_new_resolver("levels_of_bits", lambda bits, units: int(2 ** (bits / units)), replace=True)
 
 
 def _threads_each() -> int | None:

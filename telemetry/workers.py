@@ -1,6 +1,5 @@
 """Runs of a sweep in processes of their own: what `hydra/launcher=joblib`, `ray` and the like need beside Hydra."""
 
-import importlib.util
 import logging
 import os
 import signal
@@ -8,8 +7,6 @@ import threading
 import time
 
 from omegaconf import DictConfig, read_write
-
-from conf.checks import ConfigError
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -22,13 +19,7 @@ def prepare(launcher: DictConfig) -> None:
 
     Args:
         launcher: Hydra's configuration of it; changed in place.
-
-    Raises:
-        ConfigError: it is a plugin that is not installed.
     """
-    *_, package, _module, _name = str(launcher._target_).split(".")
-    if package.startswith("hydra_") and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
-        raise ConfigError(f"this hydra/launcher is in a package of its own: pip install {package.replace('_', '-')}")
     if "pre_dispatch" in launcher:
         with read_write(launcher):
             launcher.batch_size = "1"
