@@ -51,17 +51,16 @@ class OptunaSearch(Sweeper):
         Args:
             arguments: the command line's words.
         """
-        from telemetry.search import Space, Study, alone
+        from telemetry.search import Space, Study
 
         of = {condition: _words(params) for condition, params in self.params_of.items()}
         space = Space(self.parser, [*_words(self.params), *arguments], of)
-        with alone(self.folder):
-            study = Study(self.folder, space, self.seed)
-            while batch := study.next_batch(self.trials, self.at_once):
-                results = self.launcher.launch([words for _, words in batch], initial_job_idx=batch[0][0])
-                for (number, _), result in zip(batch, results, strict=True):
-                    study.tell(number, result.return_value)
-            print(study.conclude(), flush=True)
+        study = Study(self.folder, space, self.seed)
+        while batch := study.next_batch(self.trials, self.at_once):
+            results = self.launcher.launch([words for _, words in batch], initial_job_idx=batch[0][0])
+            for (number, _), result in zip(batch, results, strict=True):
+                study.tell(number, result.return_value)
+        print(study.conclude(), flush=True)
 
 
 def _words(params: Mapping[str, str]) -> Sequence[str]:

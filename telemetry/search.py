@@ -3,21 +3,18 @@
 import math
 import shlex
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import optuna
 import yaml
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from optuna.trial import TrialState
 
 from conf.checks import ConfigError
-from telemetry.run import Busy
 
 Suggestion = Callable[[optuna.Trial], str]
 
@@ -90,7 +87,6 @@ class Study:
         seed: of the choices.
 
     Raises:
-        Busy: another process has it.
         ConfigError: what is there is another search, or damaged.
     """
 
@@ -154,21 +150,6 @@ class Study:
         _draw(self.study, self.folder)
         words = shlex.join(best.user_attrs["words"])
         return f"the best of {len(finished)} trials again: python train.py hydra.mode=RUN {words}"
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes from searching in the same folder.
-
-    Raises:
-        Busy: one does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock").acquire(blocking=False):
-            yield
-    except Timeout:
-        raise Busy(f"another process searches in {folder}: wait for it to end") from None
 
 
 def _draw(study: optuna.Study, folder: Path) -> None:

@@ -9,8 +9,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, ClassVar
 
+from filelock import FileLock, Timeout
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -41,6 +44,8 @@ class Sweep(Callback):
     all but the first are infinitely bad results, no errors: those would end the sweep.
     """
 
+    lock: ClassVar[AbstractContextManager[Any] | None] = None  # until the process ends; no part of what workers get
+
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.process = os.getpid()
@@ -64,6 +69,7 @@ class Sweep(Callback):
             refused = self._look() if self.runs else self._look_at_search(fixed)
             if refused and len(refused) == len(self.runs):
                 raise ConfigError(refused[0])
+            Sweep.lock = self._claim()
             self._log(title)
             self._begin_table()
             there = (self.total or 0) - len(self.to_do) - len(refused)
@@ -117,6 +123,15 @@ class Sweep(Callback):
             sys.exit(
                 f"error: {len(failed)} of {len(rows)} runs failed" + (f": {reasons.pop()}" if len(reasons) == 1 else "")
             )
+
+    def _claim(self) -> AbstractContextManager[Any]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return FileLock(self._folder / ".lock").acquire(blocking=False)
+        except Timeout:
+            raise Busy(f"another process is at this sweep, {self.folder}: wait for it to end") from None
+        except OSError as error:
+            raise ConfigError(f"can't write to {self.folder}: {error.strerror}") from error
 
     @property
     def _folder(self) -> Path:
@@ -184,7 +199,6 @@ class Sweep(Callback):
     def _append(self, name: str, text: str) -> None:
         # Opened anew each time, whole lines at once: several processes write here.
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
             with (self._folder / name).open("a", newline="") as file:
                 file.write(text)
         except OSError as error:
