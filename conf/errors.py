@@ -53,6 +53,8 @@ def one_sentence(config_name: str = "config") -> Iterator[None]:
         if not str(error).startswith("Config group override"):  # Hydra's own, for `rounding=null` and the like
             raise
         sys.exit(f"error: a group ({', '.join(GROUPS)}) takes the name of one of its members")
+    except ConnectionError as error:  # a launcher's, to its cluster
+        sys.exit(f"error: {first_line(error)}")
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
