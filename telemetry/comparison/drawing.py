@@ -19,6 +19,9 @@ FONT = 7.5
 LINE = 1.25 * FONT / 72
 """Inches from one label to the next."""
 
+LEADER = 0.3
+"""Inches between a panel and its labels."""
+
 
 class Label(NamedTuple):
     """A name to be written to the right of a panel, joined with its point."""
@@ -49,7 +52,7 @@ def grid(titles: Sequence[str], labels: Sequence[str], most: int) -> tuple[Figur
     columns = min(2, len(titles))
     rows = -(-len(titles) // columns)
     left, below, above = 0.7, 0.45, 0.3
-    right = 0.3 + 0.56 * FONT / 72 * max(map(len, labels))
+    right = LEADER + 0.56 * FONT / 72 * max(map(len, labels))
     width, height = WIDTH / columns - left - right, max(3.0, 1.2 * LINE * most)
     total = rows * (height + below + above)
     figure = Figure(figsize=(WIDTH, total), dpi=150)
@@ -90,7 +93,7 @@ def write(axis: Axes, labels: Sequence[Label]) -> None:
     to_fraction = axis.transData + axis.transAxes.inverted()
     places = [float(to_fraction.transform((label.x, label.y))[1]) for label in labels]
     order = np.argsort(places, kind="stable")
-    height = axis.get_position().height * axis.figure.get_size_inches()[1]  # type: ignore[union-attr]
+    width, height = axis.get_position().size * axis.figure.get_size_inches()  # type: ignore[union-attr]
     heights = spread(np.clip(np.array(places)[order], 0, 1), LINE / height)
     low, high = axis.get_ylim()
     for i, y in zip(order, heights, strict=True):
@@ -100,7 +103,7 @@ def write(axis: Axes, labels: Sequence[Label]) -> None:
         axis.annotate(
             f"{beyond} {label.text} {label.y:.3g}" if beyond else label.text,
             (label.x, label.y),
-            xytext=(1.1, y),
+            xytext=(1 + LEADER / width, y),
             textcoords="axes fraction",
             va="center",
             fontsize=FONT,

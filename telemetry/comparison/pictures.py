@@ -17,7 +17,8 @@ FLOW_CAPTION = (
     "strategies best first. Last row: transmission, the norm of dL/du over that of dL/dcode, as it is."
 )
 BITS_CAPTION = (
-    "Means over seeds; the bar is the 95 % interval of the loss. Less of both is better; ▲ names those far above."
+    "Means over seeds; the bar is the 95 % interval of the loss. Less of both is better; ▲ names those far above. "
+    "Where more was set than is compared, a line joins what has one name; the settings stand at the best one's points."
 )
 
 LAYER = "gradient_norm/layer/"
@@ -87,27 +88,55 @@ def _heat_map(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def loss_against_bits(panels: Sequence[Panel], by: str, names: Sequence[str]) -> Figure | None:
-    """Hard test loss over bits per example, mean over seeds, with the 95 % interval of the loss; None without bits."""
+    """Hard test loss over bits per example, mean over seeds, with the 95 % interval of the loss; None without bits.
+
+    Panels that differ in what else was set share one: their points of one name are joined.
+    """
     panels = [p for p in panels if "bits_per_example" in p.finished and p.finished["bits_per_example"].notna().any()]
     if not panels:
         return None
-    figure, axes = grid([panel.title for panel in panels], [f"▲ {name} 0" for name in names], len(names))
-    for axis, panel in zip(axes, panels, strict=True):
-        groups = panel.finished.groupby(by)
-        labels = []
-        for name, runs in groups:
-            seeds = runs.groupby("seed")[["bits_per_example", "test_loss"]].mean()
-            place, loss = seeds.mean()
-            colour = styles(names)[name]["color"]
-            axis.errorbar(place, loss, np.nan_to_num(half_width(seeds["test_loss"])), color=colour, marker="o", ms=4)
-            labels.append(Label(name, place, loss, colour, name == panel.names[0]))
-        losses = np.array([label.y for label in labels])
-        shown = inliers(losses)
-        limit(axis, shown.min(), shown.max(), log=shown.min() > 0)
-        bits = [label.x for label in labels if shown.min() <= label.y <= shown.max()]
-        margin = 0.05 * (max(bits) - min(bits)) or 1
-        axis.set_xlim(min(bits) - margin, max(bits) + margin)
-        axis.set_xlabel("bits per example", fontsize=8)
-        write(axis, labels)
+    fields: dict[str, list[Panel]] = {}
+    for panel in panels:
+        title = ", ".join(value for key, value in panel.keys.items() if key != "settings")
+        fields.setdefault(title, []).append(panel)
+    figure, axes = grid(list(fields), [f"▲ {name} 0" for name in names], len(names))
+    for axis, together in zip(axes, fields.values(), strict=True):
+        _field(axis, pd.concat([_points(panel, by) for panel in together], ignore_index=True), names)
     axes[0].set_ylabel("hard test loss", fontsize=8)
     return figure
+
+
+def _points(panel: Panel, by: str) -> pd.DataFrame:
+    """One row for each member of `by`: `name`, `bits`, `loss`, `half` of its interval, `settings` of the panel."""
+    rows = []
+    for name, runs in panel.finished.groupby(by):
+        seeds = runs.groupby("seed")[["bits_per_example", "test_loss"]].mean()
+        bits, loss = seeds.mean()
+        half = float(np.nan_to_num(half_width(seeds["test_loss"])))
+        rows.append(
+            {"name": name, "bits": bits, "loss": loss, "half": half, "settings": panel.keys.get("settings", "")}
+        )
+    return pd.DataFrame(rows)
+
+
+def _field(axis: Axes, points: pd.DataFrame, names: Sequence[str]) -> None:
+    best = points.loc[points["loss"].idxmin(), "name"]
+    labels = []
+    for name, own in points.sort_values("bits").groupby("name"):
+        style = styles(names)[name]
+        axis.errorbar(own["bits"], own["loss"], own["half"], **style, marker="o", ms=4, linewidth=0.8, elinewidth=1.5)
+        labels.append(Label(name, own["bits"].iloc[-1], own["loss"].iloc[-1], style["color"], name == best))
+    shown = inliers(points["loss"].to_numpy())
+    within = points[points["loss"].isin(shown)]
+    room = max(np.ptp(shown), 0.02 * abs(shown).max())  # for intervals, which two seeds make endless
+    low = max((within["loss"] - within["half"]).min(), shown.min() - room)
+    limit(axis, low, min((within["loss"] + within["half"]).max(), shown.max() + room), log=low > 0)
+    margin = 0.05 * np.ptp(within["bits"]) or 1
+    axis.set_xlim(within["bits"].min() - margin, within["bits"].max() + margin)
+    axis.set_xlabel("bits per example", fontsize=8)
+    of_best = points[points["name"] == best]
+    for bits, loss, settings in of_best[["bits", "loss", "settings"]].to_numpy():
+        axis.annotate(
+            settings, (bits, loss), (-4, -3), textcoords="offset points", ha="right", va="top", fontsize=FONT - 1.5
+        )
+    write(axis, labels)
