@@ -58,6 +58,7 @@ RULES = {
     "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.global_clipnorm": _or_null(POSITIVE),
     "total_steps": _or_null(_integer(1)),
+    "runs": TEXT,
     "output_dir": _or_null(TEXT),
     "resume": FLAG,
     "checkpoint_steps": _or_null(_integer(1)),

@@ -22,6 +22,13 @@ class RunFailed(Exception):
     """A run that started and came to no good end: its message says why."""
 
 
+# What is not in requirements.txt; our own slurm and ray_cluster are settings of these.
+LAUNCHERS = {
+    "ray": "hydra-ray-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
+
 # As the user set it: `one_sentence` sets it, too, or Hydra would print its own account and exit before we can.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -63,6 +70,8 @@ def _one_sentence(config_name: str) -> Iterator[None]:
         if not str(error).startswith("Config group override"):  # Hydra's own, for `rounding=null` and the like
             raise
         sys.exit(f"error: a group ({', '.join(GROUPS)}) takes the name of one of its members")
+    except ConnectionError as error:  # a launcher's, to its cluster
+        sys.exit(f"error: {first_line(error)}")
 
 
 @contextmanager
@@ -95,8 +104,11 @@ def sentence(error: Exception, overrides: Sequence[str], config_name: str = "con
         config_name: the application's.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).partition("/")
-        return f"{group}={name} does not exist: {_hint(name, members(group))}"
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and name in LAUNCHERS:
+            return f"hydra/launcher={name} is in a package of its own: pip install {LAUNCHERS[name]}"
+        known = {**LAUNCHERS, "joblib": None} if group == "hydra/launcher" else {}
+        return f"{group}={name} does not exist: {_hint(name, sorted({*members(group), *known}))}"
     if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(str(error.__cause__.full_key), overrides, config_name)
     if isinstance(error, OverrideParseException):

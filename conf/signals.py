@@ -22,19 +22,6 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-@contextmanager
-def handling(handler: Handler, *numbers: int) -> Iterator[None]:
-    """Has a handler called at these signals, but at those that are ignored; in the main thread, as Python demands."""
-    ours = numbers if threading.current_thread() is threading.main_thread() else ()
-    replaceable = [number for number in ours if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    previous = {number: signal.signal(number, handler) for number in replaceable}
-    try:
-        yield
-    finally:
-        for number, theirs in previous.items():
-            signal.signal(number, theirs)
-
-
 def at_once(number: int, frame: FrameType | None) -> None:
     """The handler that Python has for SIGINT, for SIGTERM too.
 
@@ -42,6 +29,26 @@ def at_once(number: int, frame: FrameType | None) -> None:
         Interrupted: always.
     """
     raise Interrupted(number)
+
+
+REPLACEABLE = (signal.SIG_DFL, signal.default_int_handler, at_once)
+
+
+@contextmanager
+def handling(handler: Handler, *numbers: int) -> Iterator[None]:
+    """Has a handler called at these signals, in the main thread, as Python demands.
+
+    Not at those that are ignored, as a shell's background jobs ignore Ctrl-C, or that somebody else takes care of, as
+    submitit does in Slurm's jobs.
+    """
+    ours = numbers if threading.current_thread() is threading.main_thread() else ()
+    free = [number for number in ours if signal.getsignal(number) in REPLACEABLE]
+    previous = {number: signal.signal(number, handler) for number in free}
+    try:
+        yield
+    finally:
+        for number, theirs in previous.items():
+            signal.signal(number, theirs)
 
 
 class Signals:

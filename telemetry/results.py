@@ -91,7 +91,8 @@ def summary(path: Path, result: Mapping[str, Any], files: str) -> str:
     measured = ", ".join(f"{title} {result[key]:.2f} dB" for key, title in MEASURES.items() if key in result)
     rate = f", {result['bits_per_second']:,.0f} a second" if "bits_per_second" in result else ""
     speed = f", {result['examples_per_second']:,.0f} examples/s" if "examples_per_second" in result else ""
-    board = "runs" if path.parts[0] == "runs" else path
+    runs = Path(result["config"]["runs"])
+    board = runs if path.is_relative_to(runs) else path
     return "\n".join(
         [
             f"hard test loss    {result['test_loss']:.5f} ({measured})",

@@ -165,10 +165,10 @@ class RunDirectory:
 
 
 def default_path(config: Mapping[str, Any]) -> Path:
-    """`runs/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
+    """`<runs>/<data>/<model>/<latent>/<rounding>/<what else differs from the groups' defaults>/seed=<n>`."""
     choices = [config["choices"][group] for group in NAMED_IN_PATHS]
     parts = [*choices, *filter(None, [settings(config)])]
-    return Path("runs", *(safe_name(part) for part in parts), f"seed={config['seed']}")
+    return Path(config["runs"], *(safe_name(part) for part in parts), f"seed={config['seed']}")
 
 
 @contextmanager

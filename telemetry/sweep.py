@@ -3,14 +3,17 @@
 import csv
 import io
 import math
-import statistics
+import os
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, ClassVar
 
+from filelock import FileLock, Timeout
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,6 +26,7 @@ from conf.checks import ConfigError, check
 from conf.errors import RunFailed, one_sentence
 from telemetry.records import read_metrics
 from telemetry.run import Busy, RunDirectory, safe_name
+from telemetry.workers import prepare, settle
 
 COLUMNS = ("run", "status", "val_loss", "seconds", "settings", "path", "reason")
 
@@ -33,15 +37,20 @@ class Sweep(Callback):
     A folder in `hydra.sweep.dir`, named after the command, holds
 
     sweep.log   progress, as on the console, and the tracebacks of crashes
-    runs.csv    a row for each run that the last command came to; `seconds` only of what it trained itself
+    runs.csv    a row for each run that the last command came to; `seconds` only of what it trained itself. Of a search,
+                which has its study.db there, too, a row for each trial
 
     The status of a run is `finished`, `diverged`, `failed`, or `busy`: another process has it. To Hydra's sweeper,
     all but the first are infinitely bad results, no errors: those would end the sweep.
     """
 
+    lock: ClassVar[AbstractContextManager[Any] | None] = None  # until the process ends; no part of what workers get
+
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.process = os.getpid()
         self.runs: list[list[str]] = []
+        self.total: int | None = None
         self.to_do: set[int] = set()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
@@ -51,25 +60,30 @@ class Sweep(Callback):
         with read_write(config):
             config.hydra.sweep.dir = str(self.folder)  # where Hydra leaves its multirun.yaml
         with one_sentence():
-            self.runs = planned(config)
-            title = f"sweep{f' of {len(self.runs)} runs' if self.runs else ''}: {self.folder}/sweep.log"
+            prepare(config.hydra.launcher)
+            fixed, self.runs = planned(config)
+            self.fixed = set() if self.runs else set(fixed)
+            self.total = len(self.runs) or OmegaConf.select(config, "hydra.sweeper.trials")
+            title = f"sweep{f' of {self.total} runs' if self.total else ''}: {self.folder}/sweep.log"
             print(title, flush=True)  # now, since looking at many runs takes a while
-            refused = self._look()
+            refused = self._look() if self.runs else self._look_at_search(fixed)
             if refused and len(refused) == len(self.runs):
                 raise ConfigError(refused[0])
+            Sweep.lock = self._claim()
             self._log(title)
-            (self.folder / "runs.csv").unlink(missing_ok=True)
-            self._record(dict(zip(COLUMNS, COLUMNS, strict=True)))
-            finished = len(self.runs) - len(self.to_do) - len(refused)
-            if finished:
-                self._say(f"{finished} of them are there already")
+            self._begin_table()
+            there = (self.total or 0) - len(self.to_do) - len(refused)
+            if there > 0:
+                self._say(f"{there} of them are there already")
             if refused:
                 self._say(f"{len(refused)} of them will fail: {'; '.join(dict.fromkeys(refused))}")
+        self.launched, self.done_before = time.time(), self._done()
 
     def on_job_start(self, config: DictConfig, **kwargs: object) -> None:
         """Says which run this is, and how the sweep is doing."""
         if self.folder is None:
             return
+        settle(self.process)
         self.tick = time.time()
         cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         self.path, self.stored = _path_and_whether_finished(cfg)
@@ -95,13 +109,13 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         """Sums up; the process's exit status is 1 if a run failed."""
-        assert self.folder is not None
         rows = self._rows()
         counts = Counter(row["status"] for row in rows)
         told = ", ".join(f"{count} {status}" for status, count in counts.items())
         self._say(f"sweep ended after {duration(time.time() - self.began)}: {told}{_best(rows)}")
         self._say(f"a row for each run: {self.folder}/runs.csv")
-        failed = [row for row in rows if row["status"] in ("diverged", "failed")]
+        bad = ("diverged", "failed") if self.runs else ("failed",)  # a search may well come to what diverges
+        failed = [row for row in rows if row["status"] in bad]
         for row in failed:
             self._say(f"  run {row['run']} {row['status']}: {row['settings']}: {row['reason']}")
         if failed:
@@ -109,6 +123,20 @@ class Sweep(Callback):
             sys.exit(
                 f"error: {len(failed)} of {len(rows)} runs failed" + (f": {reasons.pop()}" if len(reasons) == 1 else "")
             )
+
+    def _claim(self) -> AbstractContextManager[Any]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return FileLock(self._folder / ".lock").acquire(blocking=False)
+        except Timeout:
+            raise Busy(f"another process is at this sweep, {self.folder}: wait for it to end") from None
+        except OSError as error:
+            raise ConfigError(f"can't write to {self.folder}: {error.strerror}") from error
+
+    @property
+    def _folder(self) -> Path:
+        assert self.folder is not None
+        return self.folder
 
     def _look(self) -> list[str]:
         """Takes note of the runs that are still to be done; returns what is wrong with those that can't be."""
@@ -121,19 +149,36 @@ class Sweep(Callback):
                 refused.append(str(error))
         return refused
 
+    def _look_at_search(self, fixed: list[str]) -> list[str]:
+        check(compose(fixed))
+        rows = self._rows() if (self._folder / "study.db").exists() else []
+        self.to_do = set(range(1, (self.total or 0) + 1)) - {int(row["run"]) for row in rows}
+        return []
+
+    def _begin_table(self) -> None:
+        path = self._folder / "runs.csv"
+        if path.exists() and (self._folder / "study.db").exists():
+            return
+        path.unlink(missing_ok=True)
+        self._record(dict(zip(COLUMNS, COLUMNS, strict=True)))
+
+    def _done(self) -> int:
+        return sum(row["status"] == "finished" and row["seconds"] != "" for row in self._rows())
+
     def _title(self, config: DictConfig) -> str:
-        return f"run {config.hydra.job.num + 1}{f' of {len(self.runs)}' if self.runs else ''}"
+        return f"run {config.hydra.job.num + 1}{f' of {self.total}' if self.total else ''}"
 
     def _settings(self, config: DictConfig) -> str:
         """Those of a run's words that not all runs share."""
-        common = set.intersection(*map(set, self.runs)) if len(self.runs) > 1 else set()
+        common = set.intersection(*map(set, self.runs)) if len(self.runs) > 1 else self.fixed
         return " ".join(word for word in config.hydra.overrides.task if word not in common)
 
     def _progress(self) -> str:
         rows = self._rows()
-        times = [float(row["seconds"]) for row in rows if row["status"] == "finished" and row["seconds"]]
+        done = self._done() - self.done_before
         left = len(self.to_do - {int(row["run"]) for row in rows})
-        estimate = f", about {duration(left * statistics.fmean(times))} left" if times and left else ""
+        pace = (time.time() - self.launched) / max(1, done)
+        estimate = f", about {duration(left * pace)} left" if done and left else ""
         return f"elapsed {duration(time.time() - self.began)}{estimate}{_best(rows, 'best so far')}"
 
     def _say(self, text: str) -> None:
@@ -149,29 +194,30 @@ class Sweep(Callback):
         self._append("runs.csv", line.getvalue())
 
     def _rows(self) -> list[dict[str, str]]:
-        assert self.folder is not None
-        return list({row["run"]: row for row in read_metrics(self.folder / "runs.csv")}.values())
+        return list({row["run"]: row for row in read_metrics(self._folder / "runs.csv")}.values())
 
     def _append(self, name: str, text: str) -> None:
-        # Opened anew each time, whole lines at once: the same command may run twice, and share the work.
-        assert self.folder is not None
+        # Opened anew each time, whole lines at once: several processes write here.
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / name).open("a", newline="") as file:
+            with (self._folder / name).open("a", newline="") as file:
                 file.write(text)
         except OSError as error:
             raise ConfigError(f"can't write to {self.folder}: {error.strerror}") from error
 
 
-def planned(config: DictConfig) -> list[list[str]]:
-    """The `key=value` words of each run that Hydra's own sweeper will do; of another one, which finds out, nothing."""
-    sweeper = config.hydra.sweeper
-    if sweeper._target_ != BasicSweeperConf._target_:
-        return []
-    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+def planned(config: DictConfig) -> tuple[list[str], list[list[str]]]:
+    """What a sweep will do, as `key=value` words: what all runs have, as the command line says, and each run's.
+
+    Of another sweeper than Hydra's own, which finds its runs as it goes, there are none yet.
+    """
+    sweeper, words = config.hydra.sweeper, list(config.hydra.overrides.task)
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    fixed = [str(override.input_line) for override in parser.parse_overrides(words) if not override.is_sweep_override()]
+    if sweeper._target_ != BasicSweeperConf._target_:
+        return fixed, []
+    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + words
     (runs,) = BasicSweeper.split_arguments(parser.parse_overrides(words), None)
-    return runs
+    return fixed, runs
 
 
 def outcome(error: Exception) -> tuple[str, str]:

@@ -13,8 +13,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hp
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from conf import GROUPS
+from conf.settings import settings
 from models.autoencoder import Trainer
 from telemetry.records import replacing
 
@@ -35,18 +37,23 @@ HPARAMS = [
     hp.HParam("batch_size"),
     hp.HParam("epochs"),
     hp.HParam("seed"),
+    hp.HParam("settings", description="what else was set"),
 ]
 METRICS = [
     hp.Metric("epoch_loss", display_name="hard loss"),
     hp.Metric("epoch_soft_loss", display_name="soft loss"),
     hp.Metric("epoch_gap", display_name="hard - soft"),
+    hp.Metric("epoch_bits", display_name="bits"),
+    hp.Metric("epoch_code_usage", display_name="code usage"),
     hp.Metric("epoch_psnr", display_name="PSNR, dB"),
     hp.Metric("epoch_si_sdr", display_name="SI-SDR, dB"),
     hp.Metric("epoch_log_spectral_distance", display_name="log-spectral distance, dB"),
-    hp.Metric("epoch_bits", display_name="bits"),
     hp.Metric("epoch_bits_per_second", display_name="bits/s"),
-    hp.Metric("epoch_code_usage", display_name="code usage"),
 ]
+
+# The tab shows five of each at first: of METRICS, the first five, which must be what all runs have, or its views of
+# several axes stay empty; of HPARAMS, those that are said to differ, by name.
+SHOWN_AT_FIRST = {"latent", "rounding", "seed", "settings", "units"}
 
 # The tab "Custom scalars": what belongs together, in one chart.
 LAYOUT = {
@@ -94,7 +101,7 @@ class TensorBoard(keras.callbacks.Callback):
             tf.summary.text("config", "```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False) + "```")
             tf.summary.experimental.write_raw_pb(layout().SerializeToString())
         with self.validation.as_default(step=0):
-            hp.hparams_config(HPARAMS, METRICS)
+            tf.summary.experimental.write_raw_pb(hparams_config().SerializeToString())
             values = hparams(config)
             # By default runs of equal values share a row; TensorBoard shows the beginning of its name.
             hp.hparams(values, trial_id=f"{values['rounding']} {values['latent']} {path}")
@@ -164,6 +171,17 @@ def layout() -> Summary:
     )
 
 
+def hparams_config() -> Summary:
+    """`HPARAMS` and `METRICS` as TensorBoard takes them."""
+    config = hp.hparams_config_pb(HPARAMS, METRICS)
+    (value,) = config.value
+    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in SHOWN_AT_FIRST
+    value.metadata.plugin_data.content = content.SerializeToString()
+    return config
+
+
 def drop_later_events(path: Path, epoch: int) -> None:
     """Rewrites an event file without what follows an epoch, and without step 0, which each session writes anew."""
     kept = []
@@ -189,4 +207,5 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
         "normalize": latent["normalize"],
         "learning_rate": float(config["optimizer"]["learning_rate"]),
         **{key: config[key] for key in ("batch_size", "epochs", "seed")},
+        "settings": settings(config) or "defaults",
     }

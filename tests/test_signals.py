@@ -43,11 +43,12 @@ def test_a_signal_ends_at_once_where_it_may(number):
         signal.raise_signal(signal.SIGTERM)  # waits again
 
 
-def test_the_handlers_are_there_only_meanwhile_and_never_where_a_signal_is_ignored():
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN), signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("theirs", [signal.SIG_IGN, lambda number, frame: None])
+def test_the_handlers_are_there_only_meanwhile_and_never_where_somebody_has_decided_otherwise(theirs):
+    before = signal.signal(signal.SIGTERM, theirs), signal.getsignal(signal.SIGINT)
     try:
         with Signals().handled() as signals:
-            assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) == theirs
             signal.raise_signal(signal.SIGTERM)
             signals.check()
             assert signal.getsignal(signal.SIGINT) != before[1]

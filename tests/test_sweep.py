@@ -90,7 +90,7 @@ def test_a_sweep_says_how_far_it_is(undisturbed):
     assert lines[1].endswith(f"; best so far {first})")
     (log,) = folder.glob("runs/sweeps/*/sweep.log")
     assert all(line in log.read_text() for line in lines)
-    assert {path.name for path in log.parent.iterdir()} == {"sweep.log", "runs.csv", "multirun.yaml"}
+    assert {path.name for path in log.parent.iterdir()} - {".lock"} == {"sweep.log", "runs.csv", "multirun.yaml"}
     assert {path.name for path in (folder / "runs").iterdir()} == {"sweeps", "mnist_5k"}
 
 
@@ -177,6 +177,19 @@ def test_a_run_that_another_process_finishes_while_the_data_loads_is_left_alone(
     with pytest.raises(Busy, match="has just been finished by another process"):
         train_small("epochs=1")
     assert [path.name for path in tmp_path.rglob("result*.json")] == ["result.json"]
+
+
+def test_the_same_sweep_twice_at_once_is_one_too_many(words, tmp_path):
+    folder = tmp_path / "runs/sweeps/seed=0,1,epochs=7"
+    folder.mkdir(parents=True)
+    (folder / "runs.csv").write_text("run,status\n1,finished\n")
+    with FileLock(folder / ".lock"):
+        result = command("-m", "seed=0,1", "epochs=7", PWD=str(tmp_path))
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: another process is at this sweep, runs/sweeps/seed=0,1,epochs=7: wait for it to end\n",
+    )
+    assert (folder / "runs.csv").read_text() == "run,status\n1,finished\n"
 
 
 def test_a_changed_configuration_is_another_run(undisturbed, words, monkeypatch):

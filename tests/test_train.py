@@ -252,6 +252,8 @@ def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(fin
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from tensorboard.util import tensor_util
 
+    from telemetry.tensorboard import SHOWN_AT_FIRST
+
     path, _ = finished
     table = columns(path)
     board = {name: EventAccumulator(str(path / name), {"tensors": 0}).Reload() for name in ("train", "validation")}
@@ -279,6 +281,10 @@ def test_tensorboard_shows_the_same_numbers_pictures_histograms_and_settings(fin
         "or runs of equal values share a row"
     )
     assert session.session_start_info.hparams["rounding"].string_value == "soft_round_annealed"
+    experiment = HParamsPluginData.FromString(metadata["_hparams_/experiment"].plugin_data.content).experiment
+    assert {info.name for info in experiment.hparam_infos if info.differs} == SHOWN_AT_FIRST
+    measured = [info.name.tag for info in experiment.metric_infos]
+    assert set(measured[:5]) <= validation - {"epoch_psnr"}, "what only some runs have makes views empty"
 
 
 @pytest.mark.parametrize("latent", members("latent"))
@@ -286,7 +292,7 @@ def test_hparams_are_a_fixed_set_of_fixed_types(latent):
     from telemetry.tensorboard import HPARAMS, hparams
 
     kinds = {"data": str, "model": str, "latent": str, "rounding": str, "loss": str, "units": int, "levels": int}
-    kinds |= {"normalize": bool, "learning_rate": float, "batch_size": int, "epochs": int, "seed": int}
+    kinds |= {"normalize": bool, "learning_rate": float, "batch_size": int, "epochs": int, "seed": int, "settings": str}
     for overrides in ([], ["optimizer.learning_rate=1"], ["latent.levels=null"] if latent == "integer" else []):
         values = hparams(compose([f"latent={latent}", *overrides]))
         assert {key: type(value) for key, value in values.items()} == kinds
@@ -750,7 +756,10 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
     ("overrides", "expected"),
     [
         ([], "runs/mnist_5k/image_mlp/binary/straight_through/seed=0"),
-        (["seed=3", "epochs=9", "threads=2"], "runs/mnist_5k/image_mlp/binary/straight_through/seed=3"),
+        (
+            ["seed=3", "epochs=9", "threads=2", "checkpoint_steps=5"],
+            "runs/mnist_5k/image_mlp/binary/straight_through/seed=3",
+        ),
         (
             ["rounding=soft_round", "batch_size=64", "rounding.alpha=7"],
             "runs/mnist_5k/image_mlp/binary/soft_round/rounding.alpha=7,batch_size=64/seed=0",
