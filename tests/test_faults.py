@@ -87,16 +87,12 @@ class Runs:
 
     def kill(self, path, fault):
         """Runs into a fault; whether it was in time."""
-        result = path / "result.json"
-        said = self.log(path).count("interrupted: ") if path.exists() else 0
         status, _, _ = self.train(path, fault)
         if status == 0:
             return False
         assert status == STATUS[fault.number], (fault, self.log(path))
-        assert not result.exists()
-        expected = said + (fault.number != signal.SIGKILL)
-        assert self.log(path).count("interrupted: run the same command again to go on") == expected
-        assert "Traceback" not in self.log(path)
+        if fault.number != signal.SIGKILL:
+            assert self.log(path).splitlines()[-1] == "interrupted: run the same command again to go on"
         return True
 
     def survive(self, moments, random):
@@ -133,14 +129,16 @@ def test_killed_in_training_in_a_checkpoint_in_pictures_and_at_the_end_it_ends_t
     ours = runs("rounding=uniform_noise", "checkpoint_steps=3")
     (step,) = ours.lines("models/training.py", "checkpoint.end_step(")
     (picture,) = ours.lines("telemetry/tensorboard.py", "pictures.staircase(")
+    (saved,) = ours.lines("models/training.py", "if not trainer.stop_training:")
     (tested,) = ours.lines("telemetry/results.py", "save_reconstructions(run.path")
     moments = [
         Fault(signal.SIGINT, line=step, count=5),
         Fault(signal.SIGKILL, write=True, count=2),
         Fault(signal.SIGTERM, line=picture),
+        Fault(signal.SIGKILL, line=saved, count=2),
         Fault(signal.SIGKILL, line=tested),
     ]
-    assert ours.survive([*moments, "somewhere"], random.Random(0)) == 5
+    assert ours.survive([*moments, "somewhere"], random.Random(0)) == 6
     log = (ours.folder / "run1" / "train.log").read_text()
     for steps in (5, 6, 8):
         assert f"going on after epoch 0 and {steps} of 8 steps with" in log
