@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format board lock clean
+.PHONY: help train test soak check format board lock clean
 
 help: ## print this
 	@echo "usage: make <target>"
@@ -16,6 +16,9 @@ train: $(READY) ## train on 5,000 MNIST digits; make train ARGS='rounding=soft_r
 
 test: $(READY) ## run the tests, one process a core, 4 at most; in one process: make test ARGS='-n 0'
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+soak: $(READY) ## kill training processes at 50 moments; each finished run must be the same, bit for bit; SEED=1 for others
+	$(BIN)/python -m pytest -m soak tests/test_faults.py $(ARGS)
 
 check: $(READY) ## look at format, lint and types; change nothing
 	$(BIN)/ruff format --check .

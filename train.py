@@ -184,29 +184,22 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
     Returns:
         The content of `result.json`, which is written last.
     """
-    from data.pipeline import evaluation_batches, training_batches
-    from telemetry.callbacks import Checkpoint, Metrics, Progress, Quality
+    from models.training import train_epochs
+    from telemetry.callbacks import Metrics, Progress, Quality
+    from telemetry.checkpoint import Checkpoint
     from telemetry.results import conclude
     from telemetry.tensorboard import TensorBoard
 
-    config, batch_size, epochs = run.config, run.config["batch_size"], run.config["epochs"]
-    checkpoint = Checkpoint(run.path, trainer)
-    done = checkpoint.epochs_done
-    log.info("%s %s", f"going on after epoch {done} with" if done else "training", run.path)
+    config, epochs = run.config, run.config["epochs"]
+    checkpoint = Checkpoint(run.path, trainer, config["checkpoint_steps"])
+    done, further = checkpoint.epoch, checkpoint.step - checkpoint.epoch * trainer.steps
+    where = f"epoch {done}" + (f" and {further} of {trainer.steps} steps" if further else "")
+    log.info("%s %s", f"going on after {where} with" if checkpoint.step else "training", run.path)
     metrics = Metrics(run.path / "metrics.csv", done)
-    progress = Progress(epochs, len(splits.train) // batch_size, batch_size)
+    progress = Progress(epochs, trainer.steps, trainer.batch_size)
     quality = Quality(trainer, splits.train[: trainer.media.examples], epochs)
     board = TensorBoard(run.path, config, trainer, splits.validation, done)
-    trainer.fit(
-        training_batches(splits.train, batch_size, config["seed"], done, epochs),
-        validation_data=evaluation_batches(splits.validation, batch_size),
-        initial_epoch=done,
-        epochs=epochs,
-        steps_per_epoch=progress.steps,
-        callbacks=[quality, metrics, board, checkpoint, progress],
-        shuffle=False,
-        verbose=0,
-    )
+    train_epochs(trainer, splits, epochs, checkpoint, [quality, metrics, board, progress])
     result = {**checkpoint.result(), **progress.result(), **metrics.result(), "config": config}
     return conclude(run, trainer, splits, result)
 

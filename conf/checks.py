@@ -61,6 +61,7 @@ RULES = {
     "runs": TEXT,
     "output_dir": _or_null(TEXT),
     "resume": FLAG,
+    "checkpoint_steps": _or_null(_integer(1)),
     "evaluate": FLAG,
     "threads": _or_null(_integer(1, 1024)),
     "jit_compile": FLAG,

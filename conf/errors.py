@@ -1,7 +1,9 @@
 """One sentence for a user's mistake, where Hydra prints paragraphs and Python a traceback."""
 
+import contextlib
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from conf import GROUPS, compose
 from conf.checks import ConfigError, first_line, members
+from conf.signals import Interrupted, at_once, handling
 
 
 class RunFailed(Exception):
@@ -34,14 +37,28 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 def one_sentence(config_name: str = "config") -> Iterator[None]:
     """Around a Hydra application and its task: a mistake becomes one sentence on stderr and exit status 1.
 
-    With HYDRA_FULL_ERROR=1 in the environment, exceptions pass.
+    With HYDRA_FULL_ERROR=1 in the environment, exceptions pass. Ctrl-C and SIGTERM end with 130 and 143 in any case.
 
     Args:
         config_name: the application's.
     """
-    if FULL_ERROR:
+    with _one_line_if_interrupted(), contextlib.nullcontext() if FULL_ERROR else _one_sentence(config_name):
         yield
-        return
+
+
+@contextmanager
+def _one_line_if_interrupted() -> Iterator[None]:
+    try:
+        with handling(at_once, signal.SIGTERM):
+            yield
+    except KeyboardInterrupt as error:
+        again = "run the same command again" + (", without resume=false," if "resume=false" in sys.argv else "")
+        print(f"\ninterrupted: {again} to go on", file=sys.stderr)
+        sys.exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
+
+
+@contextmanager
+def _one_sentence(config_name: str) -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
@@ -55,9 +72,6 @@ def one_sentence(config_name: str = "config") -> Iterator[None]:
         sys.exit(f"error: a group ({', '.join(GROUPS)}) takes the name of one of its members")
     except ConnectionError as error:  # a launcher's, to its cluster
         sys.exit(f"error: {first_line(error)}")
-    except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
 
 
 @contextmanager

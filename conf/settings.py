@@ -13,7 +13,17 @@ from conf import GROUPS, compose
 NAMED_IN_PATHS = ("data", "model", "latent", "rounding")
 
 # How a run is done, not what it is: these may differ when a run is gone on with.
-INCIDENTAL = ("epochs", "runs", "output_dir", "resume", "evaluate", "threads", "choices", "data.data_dir")
+INCIDENTAL = (
+    "epochs",
+    "runs",
+    "output_dir",
+    "resume",
+    "checkpoint_steps",
+    "evaluate",
+    "threads",
+    "choices",
+    "data.data_dir",
+)
 
 
 def settings(

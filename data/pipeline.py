@@ -1,7 +1,7 @@
 """From a data set to batches: read once into memory, then every epoch a permutation of (seed, epoch) alone.
 
 splits = in_memory(hydra.utils.instantiate(cfg.data))
-batches = training_batches(splits.train, batch_size=128, seed=0, first_epoch=0, epochs=20)
+batches = training_batches(splits.train, batch_size=128, seed=0, first_step=0, epochs=20)
 """
 
 from typing import Generic, NamedTuple, TypeVar
@@ -37,10 +37,10 @@ def in_memory(splits: Splits[tf.data.Dataset]) -> Splits[tf.Tensor]:
     return Splits(*(_read(name, part) for name, part in zip(Splits._fields, splits, strict=True)))
 
 
-def training_batches(examples: tf.Tensor, batch_size: int, seed: int, first_epoch: int, epochs: int) -> tf.data.Dataset:
-    """Shuffled batches of the epochs `first_epoch` to `epochs - 1`, one after the other.
+def training_batches(examples: tf.Tensor, batch_size: int, seed: int, first_step: int, epochs: int) -> tf.data.Dataset:
+    """Shuffled batches of so many epochs, one after the other, from the step `first_step` on.
 
-    The order within an epoch depends on `(seed, epoch)` only, so a run resumed at `first_epoch` sees the batches that
+    The order within an epoch depends on `(seed, epoch)` only, so a run resumed at `first_step` sees the batches that
     an undisturbed run would have seen. An epoch has `len(dataset) // batch_size` batches, all of the same static
     shape; the examples left over are others in every epoch.
 
@@ -48,7 +48,7 @@ def training_batches(examples: tf.Tensor, batch_size: int, seed: int, first_epoc
         examples: `[examples, ...]`.
         batch_size: from 1 to the number of examples.
         seed: any 64-bit integer.
-        first_epoch: 0 for a new run, the number of finished epochs for a resumed one.
+        first_step: 0 for a new run, the number of steps done for a resumed one.
         epochs: the number of epochs of the whole run.
 
     Returns:
@@ -66,9 +66,9 @@ def training_batches(examples: tf.Tensor, batch_size: int, seed: int, first_epoc
         order = _permutation(count, seed, epoch)[: steps * batch_size]
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order, [steps, batch_size]))
 
-    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_indices)
+    batches = tf.data.Dataset.range(first_step // steps, epochs).flat_map(epoch_indices).skip(first_step % steps)
     batches = batches.map(lambda indices: tf.gather(examples, indices))
-    batches = batches.apply(tf.data.experimental.assert_cardinality(max(epochs - first_epoch, 0) * steps))
+    batches = batches.apply(tf.data.experimental.assert_cardinality(max(epochs * steps - first_step, 0)))
     return _steady(batches.prefetch(2))
 
 

@@ -92,12 +92,27 @@ class Trainer(keras.Model):
         self.media = media
         self.seed = seed
         self.batch_size = batch_size
+        self.steps = steps
         self.gradient_flow = GradientFlow(autoencoder)
         self.close_up = CloseUp(autoencoder, batch_size)
         self.update_ratios = UpdateRatios(autoencoder, steps)
         self.evaluation = Means(["loss", "soft_loss", "gap", *media.measures, NEAR_INTEGER], name="evaluation")
         self.code_counts = CodeCounts(autoencoder.latent.units, autoencoder.latent.levels)
         self.built = True
+
+    def start_epoch(self, closely: bool) -> None:
+        """Forgets the last epoch's measurements; those of `close_up` are made when one wants to look closely."""
+        self.gradient_flow.reset_state()
+        self.close_up.switch(closely)
+
+    def state(self) -> list[keras.Variable | tf.Variable]:
+        """All that training changes; from these values it goes on, even within an epoch, as if it had not stopped.
+
+        Random strategies, schedules and the order of the data have no state of their own: they follow from the
+        seed and from the autoencoder's `step`.
+        """
+        measured = [*self.gradient_flow.variables, *self.close_up.variables(), self.update_ratios.ratios]
+        return [*self.autoencoder.variables, *self.optimizer.variables, *measured]
 
     def train_step(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step on `x`; returns the epoch's means so far."""

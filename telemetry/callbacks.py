@@ -1,4 +1,4 @@
-"""What happens at the end of each epoch: the row in `metrics.csv`, the checkpoint, the line on the console."""
+"""What happens at the end of an epoch: the row in `metrics.csv`, a measurement now and then, a line on the console."""
 
 import logging
 import math
@@ -13,7 +13,6 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from conf.checks import ConfigError
 from models.autoencoder import Trainer
 from telemetry.gradient_quality import GradientQuality
 from telemetry.records import MetricsFile
@@ -31,9 +30,6 @@ FLOW = {
     "gradient_bias": "gradient_quality/bias",
     "gradient_variance": "gradient_quality/variance",
 }
-
-# A checkpoint costs as much as a tenth of a short epoch, so short epochs share one.
-SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 
 class Metrics(keras.callbacks.Callback):
@@ -85,81 +81,6 @@ class Quality(keras.callbacks.Callback):
             logs.update(self.quality.measure(epoch + 1))
 
 
-class Checkpoint(keras.callbacks.Callback):
-    """Keeps the best weights (hard validation loss), and all that a killed run needs to go on as if nothing was.
-
-    Args:
-        path: the run directory; a checkpoint there is restored.
-        trainer: compiled, its optimizer built.
-
-    Raises:
-        ConfigError: the checkpoint there cannot be read.
-    """
-
-    def __init__(self, path: Path, trainer: Trainer) -> None:
-        super().__init__()
-        self.autoencoder = trainer.autoencoder
-        self.best_path = path / "best.weights.h5"
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.best_epoch = tf.Variable(0, dtype=tf.int64)
-        self.best_val_loss = tf.Variable(math.inf, dtype=tf.float64)
-        self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        checkpoint = tf.train.Checkpoint(
-            autoencoder=trainer.autoencoder,
-            optimizer=trainer.optimizer,
-            epoch=self.epoch,
-            best_epoch=self.best_epoch,
-            best_val_loss=self.best_val_loss,
-            seconds=self.seconds,
-        )
-        self.manager = tf.train.CheckpointManager(checkpoint, str(path / "checkpoint"), max_to_keep=1)
-        try:
-            self.manager.restore_or_initialize()
-        except (tf.errors.OpError, ValueError, IndexError, KeyError) as error:
-            raise ConfigError(f"{path}/checkpoint cannot be read: resume=false moves that run aside") from error
-        self.saved_at = -math.inf  # so that the first epoch is saved
-
-    @property
-    def epochs_done(self) -> int:
-        """Epochs that need not be trained again."""
-        return int(self.epoch)
-
-    def on_train_begin(self, logs: object = None) -> None:
-        """Starts the clock."""
-        self.tick = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Takes note of the epoch, and saves what is due."""
-        now = time.perf_counter()
-        self.epoch.assign(epoch + 1)
-        self.seconds.assign_add(now - self.tick)
-        self.tick = now
-        if logs["val_loss"] < self.best_val_loss.numpy():
-            self.best_val_loss.assign(logs["val_loss"])
-            self.best_epoch.assign(epoch + 1)
-            _save_weights(self.autoencoder, self.best_path)
-        if math.isfinite(logs["val_loss"]) and now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-            self.save()
-
-    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Saves the last epoch, unless it diverged."""
-        if logs and math.isfinite(logs["val_loss"]):
-            self.save()
-
-    def result(self) -> dict[str, Any]:
-        """Epochs and seconds of all sessions of this run, and its best epoch."""
-        return {
-            "epochs": int(self.epoch),
-            "best_epoch": int(self.best_epoch),
-            "seconds": round(float(self.seconds), 3),
-        }
-
-    def save(self) -> None:
-        """Writes the checkpoint."""
-        self.manager.save()
-        self.saved_at = time.perf_counter()
-
-
 class Progress(keras.callbacks.Callback):
     """A bar in a terminal, a line an epoch elsewhere and in `train.log`; and the speed.
 
@@ -171,17 +92,15 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
         super().__init__()
-        self.async_safe = True  # or Keras waits for the values of each step
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.speeds: list[float] = []
         self.bar: tqdm | None = None
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         """Opens the bar at the first epoch of this session."""
+        self.began, self.done = time.perf_counter(), int(self.model.autoencoder.step)
         if self.bar is None and sys.stderr.isatty():
-            total, done = self.epochs * self.steps, epoch * self.steps
-            self.bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
-        self.began = time.perf_counter()
+            self.bar = tqdm(total=self.epochs * self.steps, initial=self.done, unit="step", dynamic_ncols=True)
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         """Moves the bar on."""
@@ -190,7 +109,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: object = None) -> None:
         """Takes the speed of the epoch's training, which validation ends."""
-        self.speeds.append(self.steps * self.batch_size / (time.perf_counter() - self.began))
+        seconds, steps = time.perf_counter() - self.began, int(self.model.autoencoder.step) - self.done
+        if steps:
+            self.speeds.append(steps * self.batch_size / seconds)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Shows the epoch."""
@@ -199,7 +120,7 @@ class Progress(keras.callbacks.Callback):
         text = "  ".join(f"{key} {value:#.4g}" for key, value in shown.items())
         line = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {text}"
         if self.bar is None:
-            log.info("%s  %s", line, f"{self.examples_per_second():,.0f} examples/s")
+            log.info(line + (f"  {self.examples_per_second():,.0f} examples/s" if self.speeds else ""))
         else:
             log.debug(line)  # for train.log: the console listens to information only
             self.bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs}  val_loss {logs['val_loss']:.5f}")
@@ -216,9 +137,3 @@ class Progress(keras.callbacks.Callback):
     def examples_per_second(self) -> float:
         """The median over this session's epochs; the first, which traces the graph, only counts alone."""
         return statistics.median(self.speeds[1:] or self.speeds)
-
-
-def _save_weights(model: keras.Model, path: Path) -> None:
-    draft = path.with_name(f"draft.{path.name}")
-    model.save_weights(draft)
-    draft.replace(path)

@@ -54,6 +54,10 @@ class CloseUp:
         if on:
             self.sums.assign(tf.zeros_like(self.sums))
 
+    def variables(self) -> list[tf.Variable]:
+        """What a training that is interrupted must keep."""
+        return [self.on, self.sums, *self.last.values()]
+
     def _by_place(self, u: tf.Tensor, dcode: tf.Tensor, du: tf.Tensor) -> tf.Tensor:
         t = u - tf.floor(u)
         place = tf.minimum(tf.cast(t * BINS, tf.int32), BINS - 1)

@@ -4,8 +4,12 @@ import csv
 import math
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+DRAFT = ".draft."
+"""How the names of files begin that are not complete yet."""
 
 
 class MetricsFile:
@@ -48,11 +52,20 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that a reader, or a crash, sees the old one or the new one."""
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text)
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a draft's path to write to; what reads the file, even after a crash, sees the old one or the new one."""
+    draft = path.with_name(DRAFT + path.name)
+    yield draft
+    with draft.open("rb+") as file:
+        os.fsync(file.fileno())  # or a power failure may leave the new name with nothing behind it
     os.replace(draft, path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small text file, `replacing` the old one."""
+    with replacing(path) as draft:
+        draft.write_text(text)
 
 
 def _column_order(name: str) -> tuple[bool, bool, bool, str]:

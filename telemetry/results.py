@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from data.pipeline import Splits, evaluation_batches
 from models.autoencoder import Trainer
+from telemetry.records import replacing
 from telemetry.run import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mappin
         The content of `result.json`.
     """
     autoencoder = trainer.autoencoder
-    autoencoder.save_weights(run.path / "last.weights.h5")
+    with replacing(run.path / "last.weights.h5") as draft:
+        autoencoder.save_weights(draft)
     result = {
         **result,
         "parameters": sum(math.prod(weight.shape) for weight in autoencoder.trainable_variables),

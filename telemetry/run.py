@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from conf import GROUPS
 from conf.checks import ConfigError
 from conf.settings import NAMED_IN_PATHS, difference, settings, shown
-from telemetry.records import write_atomically
+from telemetry.records import DRAFT, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ class RunDirectory:
             ConfigError: it holds something else.
         """
         ours = (self.path / "config.yaml").exists() or not self.path.exists()
-        if not ours and (not self.path.is_dir() or any(item.name != ".lock" for item in self.path.iterdir())):
+        if not ours and (
+            not self.path.is_dir() or any(not item.name.startswith((".lock", DRAFT)) for item in self.path.iterdir())
+        ):
             raise ConfigError(f"output_dir={self.path} exists and is not a run of ours: choose another output_dir")
 
     def refuse_other_run(self) -> None:
@@ -107,18 +109,30 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
-        with self._lock(), _log_file(self.path / "train.log"):
+        with self._lock():
             self.refuse_other_run()  # again: loading the data took a while
             if self.finished():
                 raise Busy(f"{self.path} has just been finished by another process")
-            self._set_old_result_aside()
+            for draft in self.path.rglob(f"{DRAFT}*"):
+                draft.unlink()  # a kill left it
+            # First of all files: it says that the folder is ours.
             write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
-            try:
-                yield
-            except Exception as error:
-                log.debug("the run failed", exc_info=True)  # for train.log: the console gets the error itself
-                self.write_result({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
-                raise
+            with _log_file(self.path / "train.log"):
+                self._set_old_result_aside()
+                with self._recorded():
+                    yield
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            log.debug("the run failed", exc_info=True)  # for train.log: the console gets the error itself
+            self.write_result({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
+            raise
+        except KeyboardInterrupt as error:
+            log.debug("interrupted: %r", error)
+            raise
 
     def _set_old_result_aside(self) -> None:
         # The run goes on, so that a result of fewer epochs, or a failure, must not pass for its own.

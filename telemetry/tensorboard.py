@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from conf import GROUPS
 from conf.settings import settings
 from models.autoencoder import Trainer
+from telemetry.records import replacing
 
 PICTURES_PER_RUN = 10
 CLOSE_UPS_PER_RUN = 4
@@ -105,10 +106,6 @@ class TensorBoard(keras.callbacks.Callback):
             # By default runs of equal values share a row; TensorBoard shows the beginning of its name.
             hp.hparams(values, trial_id=f"{values['rounding']} {values['latent']} {path}")
 
-    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        """Tells the trainer whether this epoch is one to look at closely."""
-        self.trainer.close_up.switch(due(epoch + 1, self.epochs, CLOSE_UPS_PER_RUN))
-
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Writes the epoch's scalars, and now and then pictures and histograms."""
         done = epoch + 1
@@ -116,13 +113,17 @@ class TensorBoard(keras.callbacks.Callback):
             tag = column.removeprefix("val_")
             with (self.train if tag == column else self.validation).as_default(step=done):
                 tf.summary.scalar(tag if "/" in tag else f"epoch_{tag}", value)
-        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
-            return  # the run ends here, and there is nothing to see
-        if due(done, self.epochs, PICTURES_PER_RUN):
-            with self.validation.as_default(step=done):
+        if math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"]):  # otherwise there is nothing to see
+            self._show(done)
+        for writer in (self.train, self.validation):  # a checkpoint may follow, which counts on them
+            writer.flush()
+
+    def _show(self, epoch: int) -> None:
+        if due(epoch, self.epochs, PICTURES_PER_RUN):
+            with self.validation.as_default(step=epoch):
                 self.trainer.media.show(self.x.numpy(), self.trainer.autoencoder(self.x).numpy())
-        if due(done, self.epochs, CLOSE_UPS_PER_RUN):
-            with self.train.as_default(step=done):
+        if due(epoch, self.epochs, CLOSE_UPS_PER_RUN):
+            with self.train.as_default(step=epoch):
                 self._close_up()
 
     def _close_up(self) -> None:
@@ -191,11 +192,9 @@ def drop_later_events(path: Path, epoch: int) -> None:
                 kept.append(record)
     except tf.errors.DataLossError:
         pass  # a killed process left half an event at the end
-    draft = path.with_name(f"draft.{path.name}")
-    with tf.io.TFRecordWriter(str(draft)) as writer:
+    with replacing(path) as draft, tf.io.TFRecordWriter(str(draft)) as writer:
         for record in kept:
             writer.write(record)
-    draft.replace(path)
 
 
 def hparams(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,6 +146,7 @@ def test_every_rule_is_about_a_key_that_exists():
         ("output_dir=3", "3"),
         ("resume=yes please", "'yes please'"),
         ("threads=0", "0"),
+        ("checkpoint_steps=0", "0"),
         ("jit_compile=1", "1"),
         ("latent.units=0", "0"),
         ("latent.normalize=maybe", "'maybe'"),

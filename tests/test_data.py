@@ -427,7 +427,7 @@ def epochs_of(count=50, batch_size=8, seed=3, first_epoch=0, epochs=4):
     """The indices seen, `[epochs, steps * batch_size]`."""
     from data.pipeline import training_batches
 
-    batches = training_batches(numbers(count), batch_size, seed, first_epoch, epochs)
+    batches = training_batches(numbers(count), batch_size, seed, first_epoch * (count // batch_size), epochs)
     assert batches.element_spec.shape == (batch_size, 1)
     seen = np.array(list(batches.as_numpy_iterator()))
     assert len(seen) == int(batches.cardinality()) == (epochs - first_epoch) * (count // batch_size)
@@ -450,6 +450,16 @@ def test_order_is_a_function_of_seed_and_epoch():
     for first_epoch in (1, 3, 4):
         np.testing.assert_array_equal(whole[first_epoch:], epochs_of(first_epoch=first_epoch))
     np.testing.assert_array_equal(whole, epochs_of(epochs=9)[:4])
+
+
+@pytest.mark.parametrize("first_step", [1, 5, 6, 7, 23, 24])
+def test_training_goes_on_within_an_epoch(first_step):
+    from data.pipeline import training_batches
+
+    rest = training_batches(numbers(50), 8, 3, first_step, 4)
+    assert int(rest.cardinality()) == 24 - first_step
+    seen = np.array(list(rest.as_numpy_iterator())).reshape(-1, 8)
+    np.testing.assert_array_equal(seen, epochs_of().reshape(24, 8)[first_step:])
 
 
 def test_epochs_are_unlike_each_other():

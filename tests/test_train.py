@@ -34,7 +34,7 @@ FILES = {
     "reconstructions.png",
     "train",
     "validation",
-    "checkpoint",
+    "checkpoint.npz",
 }
 
 
@@ -58,21 +58,20 @@ def weights(path):
 
 @pytest.fixture
 def train_interrupted(train_small):
-    """Ends a run as Ctrl-C would, after so many epochs, of which so many have a checkpoint."""
-    from telemetry import callbacks
+    """Ends a run as a kill would, after so many epochs, of which so many have a checkpoint."""
+    from telemetry.checkpoint import Checkpoint
 
     def run(epochs, saved, *overrides):
-        end, save = callbacks.Progress.on_epoch_end, callbacks.Checkpoint.save
+        end, save = Checkpoint.end_epoch, Checkpoint.save
 
-        def on_epoch_end(self, epoch, logs):
-            end(self, epoch, logs)
-            if epoch + 1 == epochs:
+        def end_epoch(self, val_loss):
+            end(self, val_loss)
+            if self.epoch == epochs:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(callbacks, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-            patch.setattr(callbacks.Checkpoint, "save", lambda self: save(self) if self.epochs_done <= saved else None)
-            patch.setattr(callbacks.Progress, "on_epoch_end", on_epoch_end)
+            patch.setattr(Checkpoint, "save", lambda self: save(self) if self.epoch <= saved else None)
+            patch.setattr(Checkpoint, "end_epoch", end_epoch)
             with pytest.raises(KeyboardInterrupt):
                 train_small(*overrides)
 
@@ -746,7 +745,7 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
     _, stderr = process.communicate()
     assert process.returncode == 130
     assert stderr.strip() == "interrupted: run the same command again to go on"
-    assert (tmp_path / "run" / "checkpoint").is_dir()
+    assert (tmp_path / "run" / "checkpoint.npz").exists()
     assert not (tmp_path / "run" / "result.json").exists()
 
 
@@ -757,7 +756,10 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
     ("overrides", "expected"),
     [
         ([], "runs/mnist_5k/image_mlp/binary/straight_through/seed=0"),
-        (["seed=3", "epochs=9", "threads=2"], "runs/mnist_5k/image_mlp/binary/straight_through/seed=3"),
+        (
+            ["seed=3", "epochs=9", "threads=2", "checkpoint_steps=5"],
+            "runs/mnist_5k/image_mlp/binary/straight_through/seed=3",
+        ),
         (
             ["rounding=soft_round", "batch_size=64", "rounding.alpha=7"],
             "runs/mnist_5k/image_mlp/binary/soft_round/rounding.alpha=7,batch_size=64/seed=0",

@@ -1,0 +1,122 @@
+"""All that a killed run needs to go on as if nothing had been: one file, replaced as a whole."""
+
+import math
+import time
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from conf.checks import ConfigError
+from models.autoencoder import Trainer
+from telemetry.records import replacing
+
+# The file of the best weights costs twice as much as a checkpoint, which has them, too.
+SECONDS_BETWEEN_BEST = 10.0
+
+
+class Checkpoint:
+    """How far a training has come: `epoch`s done, `step`s of all epochs, `logs` of the last step, the best weights.
+
+    `checkpoint.npz` alone says how far a run is. Whatever else is in the folder is on disk before it (rows, events), so
+    that what is newer can be dropped, or follows from it (`best.weights.h5`).
+
+    Args:
+        path: the run directory; a checkpoint there is restored.
+        trainer: compiled, its optimizer built.
+        every: save after so many steps, too; None: after each epoch only.
+
+    Raises:
+        ConfigError: the checkpoint there cannot be read.
+    """
+
+    def __init__(self, path: Path, trainer: Trainer, every: int | None = None) -> None:
+        self.path, self.best_path = path / "checkpoint.npz", path / "best.weights.h5"
+        self.trainer, self.every = trainer, every
+        self.variables = trainer.state()
+        self.epoch = self.step = self.best_epoch = 0
+        self.best_val_loss, self.seconds = math.inf, 0.0
+        self.logs: Mapping[str, Any] = {}
+        self.best: list[np.ndarray] = []
+        if self.path.exists():
+            self._restore()
+        self.tick, self.best_written, self.best_written_at = time.perf_counter(), 0, -math.inf
+
+    def end_step(self, logs: Mapping[str, tf.Tensor]) -> None:
+        """Counts a step, and saves when it is time to."""
+        self.step += 1
+        self.logs = logs
+        if self.every is not None and self.step % self.every == 0:
+            self.save()
+
+    def end_epoch(self, val_loss: float) -> None:
+        """Counts an epoch, looks whether it is the best, and saves, unless the run ends here since it diverged."""
+        self.epoch += 1
+        self.logs = {}
+        if val_loss < self.best_val_loss:
+            self.best_val_loss, self.best_epoch = val_loss, self.epoch
+            self.best = [variable.numpy() for variable in self.trainer.autoencoder.variables]
+        if not self.trainer.stop_training:
+            self.save()
+            if time.perf_counter() - self.best_written_at > SECONDS_BETWEEN_BEST:
+                self.write_best()
+
+    def save(self) -> None:
+        """Replaces the file."""
+        now = time.perf_counter()
+        self.seconds, self.tick = self.seconds + now - self.tick, now
+        best = [] if self._best_is_current() else self.best
+        arrays = {
+            **{f"state/{number}": variable.numpy() for number, variable in enumerate(self.variables)},
+            **{f"best/{number}": array for number, array in enumerate(best)},
+            **{f"logs/{tag}": np.asarray(value) for tag, value in self.logs.items()},
+            **self._numbers(),
+        }
+        with replacing(self.path) as draft, draft.open("wb") as file:
+            np.savez(file, **arrays)
+
+    def write_best(self) -> None:
+        """Brings `best.weights.h5` up to date."""
+        if self.best_epoch == self.best_written:
+            return
+        autoencoder = self.trainer.autoencoder
+        current = [variable.numpy() for variable in autoencoder.variables]
+        _assign(autoencoder.variables, self.best)
+        with replacing(self.best_path) as draft:
+            autoencoder.save_weights(draft)
+        _assign(autoencoder.variables, current)
+        self.best_written, self.best_written_at = self.best_epoch, time.perf_counter()
+
+    def result(self) -> dict[str, Any]:
+        """Epochs and seconds of all sessions of this run, and its best epoch."""
+        return {"epochs": self.epoch, "best_epoch": self.best_epoch, "seconds": round(self.seconds, 3)}
+
+    def _numbers(self) -> dict[str, Any]:
+        names = ("epoch", "step", "best_epoch", "best_val_loss", "seconds")
+        return {name: np.asarray(getattr(self, name)) for name in names}
+
+    def _best_is_current(self) -> bool:
+        return self.step == self.best_epoch * self.trainer.steps
+
+    def _restore(self) -> None:
+        try:
+            with np.load(self.path) as file:
+                arrays = dict(file)
+            for name, number in self._numbers().items():
+                setattr(self, name, number.dtype.type(arrays[name]).item())
+            self.logs = {name.removeprefix("logs/"): arrays[name] for name in arrays if name.startswith("logs/")}
+            _assign(self.variables, [arrays[f"state/{number}"] for number in range(len(self.variables))])
+            if self.best_epoch:
+                own = [variable.numpy() for variable in self.trainer.autoencoder.variables]
+                self.best = own if self._best_is_current() else [arrays[f"best/{n}"] for n in range(len(own))]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ConfigError(f"{self.path} cannot be read: resume=false moves that run aside") from error
+
+
+def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,108 @@
+"""Training processes that are killed: at a line of our code, in the middle of writing a checkpoint, or at any time."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+OURS = tuple(str(ROOT / name) for name in ("train.py", "conf", "data", "models", "rounding", "telemetry"))
+
+# Forked from one that has TensorFlow imported, each process saves seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["keras", "matplotlib.figure", "tensorflow", "tensorboard", "hydra"])
+
+
+class Fault(NamedTuple):
+    """A signal and its moment: the so manieth time that a line is reached, or a checkpoint half written, or seconds."""
+
+    number: int
+    line: tuple[str, int] | None = None
+    write: bool = False
+    count: int = 1
+    seconds: float | None = None
+
+
+def train(words, log, fault=None):
+    """`python train.py <words>`, with a fault; returns exit status, lines executed by `train.fit`, and its seconds."""
+    lines, ours = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=_train, args=(words, log, fault, ours))
+    process.start()
+    ours.close()
+    told = []
+    try:
+        told.append(lines.recv())
+        if fault is not None and fault.seconds is not None:
+            process.join(fault.seconds)
+            if process.is_alive():
+                os.kill(process.pid, fault.number)
+        told.append(lines.recv())
+    except EOFError:
+        pass  # it is dead
+    process.join()
+    return process.exitcode, *(told[1] if len(told) == 2 else (None, None))
+
+
+def _train(words, log, fault, pipe):
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["train.py", *words]
+
+    import train
+    from conf.errors import one_sentence
+
+    real, seen = train.fit, Counter()
+
+    def fit(*args):
+        pipe.send("begins")
+        began = time.perf_counter()
+        if fault is None or fault.line:
+            sys.settrace(_tracer(seen, fault))
+        if fault is not None and fault.write:
+            _die_while_writing(fault)
+        try:
+            return real(*args)
+        finally:
+            sys.settrace(None)
+            pipe.send((seen, time.perf_counter() - began))
+
+    train.fit = fit
+    with one_sentence():
+        train.main()
+
+
+def _tracer(seen, fault):
+    def begin(frame, event, arg):
+        return look if frame.f_code.co_filename.startswith(OURS) else None
+
+    def look(frame, event, arg):
+        if event == "line":
+            line = frame.f_code.co_filename, frame.f_lineno
+            seen[line] += 1
+            if fault is not None and (line, seen[line]) == (fault.line, fault.count):
+                os.kill(os.getpid(), fault.number)
+        return look
+
+    return begin
+
+
+def _die_while_writing(fault):
+    import numpy as np
+
+    real, calls = np.savez, Counter()
+
+    def savez(file, **arrays):
+        real(file, **arrays)
+        calls["all"] += 1
+        if calls["all"] == fault.count:
+            file.flush()
+            os.truncate(file.fileno(), file.tell() // 2)
+            os.kill(os.getpid(), fault.number)
+
+    np.savez = savez

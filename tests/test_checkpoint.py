@@ -1,0 +1,66 @@
+"""The checkpoint and what follows from it, in runs that end between one file and the next."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from conf.checks import ConfigError
+from telemetry.records import DRAFT, read_metrics
+
+
+@pytest.fixture
+def stopped(small_run, tmp_path):
+    """The folder of a finished run of two epochs, to be gone on with."""
+    shutil.copytree(small_run[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_best_weights_are_never_ahead_of_the_checkpoint(train_small, tmp_path, monkeypatch):
+    """Gone on with, with other threads or more epochs, the second epoch may become another one."""
+    from telemetry import checkpoint
+
+    save = checkpoint.Checkpoint.save
+
+    def killed(self):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        save(self)
+
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_BEST", -1.0)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_small()
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert float(rows[1]["val_loss"]) < float(rows[0]["val_loss"])
+    np.testing.assert_allclose(train_small("evaluate=true")["val_loss"], float(rows[0]["val_loss"]), rtol=1e-6)
+
+
+def test_best_weights_are_of_the_checkpoint_even_if_their_file_is_not(train_small, small_run, stopped):
+    path, result = small_run
+    assert result["best_epoch"] == 2
+    for name in ("result.json", "best.weights.h5"):
+        (stopped / name).unlink()
+    again = train_small()
+    assert {key: again[key] for key in ("test_loss", "val_loss", "best_epoch")} == {
+        key: result[key] for key in ("test_loss", "val_loss", "best_epoch")
+    }
+    assert (stopped / "metrics.csv").read_bytes() == (path / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:5000], lambda b: b[:5000] + b"?" + b[5001:]])
+def test_a_damaged_checkpoint_is_named_and_left_alone(train_small, stopped, damage):
+    path = stopped / "checkpoint.npz"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(ConfigError, match=r"checkpoint\.npz cannot be read: resume=false moves that run aside"):
+        train_small("epochs=3")
+    assert path.read_bytes() == damaged
+
+
+def test_what_a_kill_left_behind_is_cleared_away(train_small, tmp_path):
+    """Whenever it came: also before there was a run to be seen."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"{DRAFT}config.yaml").write_text("seed: 0\nepo")
+    train_small("epochs=1")
+    assert list((tmp_path / "run").rglob(f"{DRAFT}*")) == []
