@@ -57,6 +57,7 @@ class Checkpoint:
         """Counts an epoch, looks whether it is the best, and saves, unless the run ends here since it diverged."""
         self.epoch += 1
         self.logs = {}
+        self._count_seconds()
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, self.epoch
             self.best = [variable.numpy() for variable in self.trainer.autoencoder.variables]
@@ -67,8 +68,7 @@ class Checkpoint:
 
     def save(self) -> None:
         """Replaces the file."""
-        now = time.perf_counter()
-        self.seconds, self.tick = self.seconds + now - self.tick, now
+        self._count_seconds()
         best = [] if self._best_is_current() else self.best
         arrays = {
             **{f"state/{number}": variable.numpy() for number, variable in enumerate(self.variables)},
@@ -94,6 +94,10 @@ class Checkpoint:
     def result(self) -> dict[str, Any]:
         """Epochs and seconds of all sessions of this run, and its best epoch."""
         return {"epochs": self.epoch, "best_epoch": self.best_epoch, "seconds": round(self.seconds, 3)}
+
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self.tick = self.seconds + now - self.tick, now
 
     def _numbers(self) -> dict[str, Any]:
         names = ("epoch", "step", "best_epoch", "best_val_loss", "seconds")
