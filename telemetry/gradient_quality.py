@@ -88,11 +88,11 @@ class GradientQuality:
         values = {**compare(products, groups), "relaxation_gap": float(tf.reduce_mean(relaxed) - tf.reduce_mean(hard))}
         return {f"gradient_quality/{name}": value for name, value in values.items()}
 
-    @tf.function
+    @tf.function(autograph=False)
     def _encode(self) -> tf.Tensor:
         return self.autoencoder.encode(self.x)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _encoder_gradient(self, slopes: tf.Tensor) -> tf.Tensor:
         """What each example's dloss/du comes to in the weights of encoder and latent, one vector, mean of examples."""
         with tf.GradientTape() as tape:
@@ -118,7 +118,7 @@ class GradientQuality:
             mean = expectation(losses, tf.reshape(t, [-1, self.codes]))
         return mean, tape.gradient(mean, t)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _sampled(self, u: tf.Tensor, seed: tf.Tensor, curvature: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Unbiased estimates of each example's J and dJ/du, from one sample of its codes; `curvature [units]`."""
         m, t = self._cell(u)
@@ -149,7 +149,7 @@ class GradientQuality:
             m = tf.clip_by_value(m, 0, self.autoencoder.latent.levels - 2)
         return m, u - m
 
-    @tf.function
+    @tf.function(autograph=False)
     def _slope(self, code: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Each example's loss, `[examples]`, and its gradient, of the shape of `code`."""
         with tf.GradientTape() as tape:
@@ -159,15 +159,15 @@ class GradientQuality:
 
     def _losses(self, codes: tf.Tensor) -> tf.Tensor:
         """`codes [2^k, examples, ..., units]` to losses `[2^k, examples]`, a bounded number of them at once."""
-        chunk = 1
-        while 2 * chunk <= min(len(codes), ELEMENTS // self.x.shape.num_elements()):
+        count, chunk = codes.shape[0], 1
+        while 2 * chunk <= min(count, ELEMENTS // self.x.shape.num_elements()):
             chunk *= 2
-        return tf.concat([self._loss(codes[first : first + chunk]) for first in range(0, len(codes), chunk)], axis=0)
+        return tf.concat([self._loss(codes[first : first + chunk]) for first in range(0, count, chunk)], axis=0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _loss(self, codes: tf.Tensor) -> tf.Tensor:
         """`codes [count, examples, ..., units]` to losses `[count, examples]`."""
-        x = tf.tile(self.x, [len(codes)] + [1] * (len(self.x.shape) - 1))
+        x = tf.tile(self.x, [codes.shape[0]] + [1] * (len(self.x.shape) - 1))
         losses = self.loss(x, self.autoencoder.decode(tf.reshape(codes, [-1, *codes.shape[2:]])))
         return tf.reshape(losses, codes.shape[:2])
 

@@ -2,10 +2,12 @@
 
 import os
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core already
@@ -77,13 +79,23 @@ def stand_in(name, data_dir, version, features, splits):
     return str(data_dir)
 
 
+@contextmanager
+def shared(tmp_path_factory, name):
+    """A folder of all worker processes: the first one fills it while the others wait, and then find it full."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{path}.lock"):
+        path.mkdir(exist_ok=True)
+        yield path
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A folder where the embedded data set is prepared once for all tests."""
     from data import mnist_5k
 
-    path = tmp_path_factory.mktemp("tfds")
-    mnist_5k.load(str(path))
+    with shared(tmp_path_factory, "tfds") as path:
+        mnist_5k.load(str(path))
     return path
 
 
@@ -128,5 +140,5 @@ def small_run(tmp_path_factory, data_dir):
     """What `train_small()` leaves and returns: its folder, to be copied rather than changed, and the result."""
     from train import train
 
-    path = tmp_path_factory.mktemp("small") / "run"
-    return path, train(small(data_dir, path))
+    with shared(tmp_path_factory, "small") as folder:
+        return folder / "run", train(small(data_dir, folder / "run"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, array, config, load, members, sentence, stand_in
+from conftest import ROOT, array, config, load, members, sentence, shared, stand_in
 
 PREPARED = ROOT.parent / "shared" / "tfds"
 AUDIO = [stem for stem in members("data") if "sample_rate_hz" in config(stem)]
@@ -60,11 +60,11 @@ def prepare(name, data_dir, sounds, key="audio", version="1.0.0", **feature):
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory):
     """A data_dir with the synthesised set and small stand-ins for those that need the network."""
-    data_dir = tmp_path_factory.mktemp("audio_sets")
-    load("espeak_digits", data_dir=str(data_dir))
     recordings = list(noise(2600, 20))
-    prepare("spoken_digit", data_dir, {"train": recordings}, sample_rate=8000, version="1.0.9")
-    prepare("yesno", data_dir, {"train": [noise(16_000, seed=n) for n in range(20)]}, sample_rate=16_000)
+    with shared(tmp_path_factory, "tfds") as data_dir:
+        load("espeak_digits", data_dir=str(data_dir))
+        prepare("spoken_digit", data_dir, {"train": recordings}, sample_rate=8000, version="1.0.9")
+        prepare("yesno", data_dir, {"train": [noise(16_000, seed=n) for n in range(20)]}, sample_rate=16_000)
     return str(data_dir)
 
 
