@@ -27,7 +27,7 @@ format: $(READY) ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 board: $(READY) ## TensorBoard of runs/ on http://127.0.0.1:6006
-	$(BIN)/tensorboard --logdir runs --host 127.0.0.1
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/tensorboard --logdir runs --host 127.0.0.1
 
 lock: $(READY) ## compile requirements.txt anew from pyproject.toml's ranges
 	$(BIN)/python -m pip install --quiet uv
