@@ -220,5 +220,6 @@ class Progress(keras.callbacks.Callback):
 
 def _save_weights(model: keras.Model, path: Path) -> None:
     draft = path.with_name(f"draft.{path.name}")
+    draft.unlink(missing_ok=True)  # one that met a full disk may still be open
     model.save_weights(draft)
     draft.replace(path)
