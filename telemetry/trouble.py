@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,15 @@ def writable(path: Path) -> Iterator[None]:
         code = _code(error)
         if code is None:
             raise
+        _hide_hdf5()
         raise ConfigError(_sentence(path, code, there)) from error
+
+
+def _hide_hdf5() -> None:
+    # HDF5 tries once more as it lets go of its file, and h5py prints that failure after ours has been told.
+    error, unraisable = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda *about: None if "decrement id ref count" in str(about[1]) else error(*about)
+    sys.unraisablehook = lambda about: None if "h5py" in str(about.object) else unraisable(about)
 
 
 def _sentence(path: Path, code: int, was_there: bool) -> str:
