@@ -17,8 +17,8 @@ train: $(READY) ## train on 5,000 MNIST digits; make train ARGS='rounding=soft_r
 test: $(READY) ## run the tests, one process a core, 4 at most; in one process: make test ARGS='-n 0'
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-soak: $(READY) ## kill training processes at 50 moments; each finished run must be the same, bit for bit; SEED=1 for others
-	$(BIN)/python -m pytest -m soak tests/test_faults.py $(ARGS)
+soak: $(READY) ## tests that take many minutes: kills at 50 moments (SEED=1 for others), more random configurations
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 check: $(READY) ## look at format, lint and types; change nothing
 	$(BIN)/ruff format --check .
@@ -30,7 +30,7 @@ format: $(READY) ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 board: $(READY) ## TensorBoard of runs/ on http://127.0.0.1:6006
-	$(BIN)/tensorboard --logdir runs --host 127.0.0.1
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/tensorboard --logdir runs --host 127.0.0.1
 
 lock: $(READY) ## compile requirements.txt anew from pyproject.toml's ranges
 	$(BIN)/python -m pip install --quiet uv

@@ -11,6 +11,7 @@ tensorboard --logdir runs                                       curves, pictures
 
 import contextlib
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checks import ConfigError, check
 from conf.errors import RunFailed, explained, one_sentence
+from conf.targets import instantiate
 from telemetry.run import RunDirectory
+from telemetry.trouble import enough_memory
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
     from keras.optimizers import Optimizer
@@ -31,6 +34,9 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the comman
     from rounding import Strategy
 
 log = logging.getLogger("train")
+
+COPIES_OF_WEIGHTS = 4
+"""Themselves, their gradient, and what AdamW keeps of it."""
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
@@ -65,7 +71,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if result := run.finished():
         log.info("%s is finished: hard test loss %.5f", run.path, result["test_loss"])
         return result
-    splits, trainer = build(cfg)
+    with enough_memory():
+        splits, trainer = build(cfg)
     if not config["resume"]:
         run.move_aside()
     with run.claim():
@@ -92,14 +99,15 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
         if not passes_gradient(make_rounding(cfg.rounding, 1)):  # now, so that it refuses its hyperparameters
             log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
     with explained(f"data={cfg.choices.data}"):
-        splits = in_memory(hydra.utils.instantiate(cfg.data))
+        splits = in_memory(instantiate(cfg.data))
         if (count := len(splits.train)) < cfg.batch_size:
             raise ValueError(f"has {count} training examples: batch_size must be {count} or less, got {cfg.batch_size}")
+    refuse_giants(cfg, splits.train.shape[1:])
     keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
     steps = count // cfg.batch_size
     autoencoder = make_autoencoder(cfg, splits.train.shape[1:], cfg.total_steps or cfg.epochs * steps)
     with explained(f"loss={cfg.choices.loss}"):
-        loss = hydra.utils.instantiate(cfg.loss)
+        loss = instantiate(cfg.loss)
         loss(splits.train[:1], splits.train[:1])  # so that it refuses its arguments now
     media = media_of(cfg.data, splits.train.shape[1:])
     trainer = Trainer(autoencoder, loss, media, cfg.batch_size, steps, cfg.seed)
@@ -108,6 +116,26 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=cfg.jit_compile)
     return splits, trainer
+
+
+def refuse_giants(cfg: DictConfig, shape: Sequence[int]) -> None:
+    """Counts what a model will have, before it has it.
+
+    Raises:
+        ConfigError: more than fits into the memory.
+    """
+    import keras
+
+    from data.memory import check_fits
+
+    with explained(f"model={cfg.choices.model}"):
+        with keras.StatelessScope(initialize_variables=False):  # of variables, shapes only
+            parts = instantiate(cfg.model)(shape, cfg.latent.units)
+        weights = sum(math.prod(weight.shape) for part in parts for weight in part.weights)
+        outputs = sum(math.prod(layer.output.shape[1:]) for part in parts for layer in part.layers)
+        codes = cfg.latent.units * (cfg.latent.get("levels") or 2)  # which are counted
+        needed = COPIES_OF_WEIGHTS * weights + cfg.batch_size * outputs + codes
+        check_fits(needed, "its training", "make its layers, latent.units or batch_size smaller")
 
 
 def make_autoencoder(cfg: DictConfig, shape: Sequence[int], total_steps: int) -> "Autoencoder":
@@ -119,9 +147,9 @@ def make_autoencoder(cfg: DictConfig, shape: Sequence[int], total_steps: int) ->
     from models.autoencoder import Autoencoder
 
     with explained(f"latent={cfg.choices.latent}"):
-        latent = hydra.utils.instantiate(cfg.latent)
+        latent = instantiate(cfg.latent)
     with explained(f"model={cfg.choices.model}"):
-        encoder, decoder = hydra.utils.instantiate(cfg.model)(shape, latent.units)
+        encoder, decoder = instantiate(cfg.model)(shape, latent.units)
     with explained(f"rounding={cfg.choices.rounding}"):
         rounding = make_rounding(cfg.rounding, total_steps)
     return Autoencoder(encoder, latent, rounding, decoder, total_steps)
@@ -156,7 +184,7 @@ def make_rounding(cfg: DictConfig, total_steps: int) -> "Strategy":
             return float(value)
         return total_steps if value is None and key.endswith("_steps") else value
 
-    strategy = hydra.utils.instantiate(of_strategy(OmegaConf.to_container(cfg, resolve=True)))
+    strategy = instantiate(of_strategy(OmegaConf.to_container(cfg, resolve=True)))
     for step in (0, total_steps):
         for progress in (0.0, 1.0):
             bind(strategy, step=step, progress=progress, seed=tf.zeros(2, tf.int32))(tf.zeros(1))
@@ -168,7 +196,7 @@ def make_optimizer(cfg: DictConfig, steps: int) -> "Optimizer":
     import keras
 
     schedule = keras.optimizers.schedules.CosineDecay(cfg.learning_rate, steps)
-    optimizer = hydra.utils.instantiate(cfg, learning_rate=schedule)
+    optimizer = instantiate(cfg, learning_rate=schedule)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # or every unit drifts to u = 1/2
     return optimizer
 
@@ -212,11 +240,12 @@ def evaluate(cfg: DictConfig, run: RunDirectory) -> dict[str, Any]:
     # What an annealed strategy is like depends on how long the stored run was.
     cfg = cfg.copy()
     cfg.epochs = run.stored()["epochs"]
-    splits, trainer = build(cfg)
-    from telemetry.results import measure
+    with enough_memory():
+        splits, trainer = build(cfg)
+        from telemetry.results import load_best, measure
 
-    trainer.autoencoder.load_weights(weights)
-    measured = measure(trainer, splits)
+        load_best(run.path, trainer.autoencoder)
+        measured = measure(trainer, splits)
     log.info("\n".join(f"{key:28}{value:.5f}" for key, value in measured.items()))
     return measured
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf import GROUPS
+from conf.targets import refuse_foreign
 
 
 class ConfigError(ValueError):
@@ -31,6 +32,11 @@ def _integer(least: int, most: int = 2**31 - 1) -> Rule:
     return Rule(lambda v: _is_integer(v) and least <= v <= most, f"an integer from {least} to {most}")
 
 
+def _is_text(value: Any) -> bool:
+    # What the command line has of bytes that are no text, no file takes.
+    return isinstance(value, str) and value.strip() != "" and value.isprintable()
+
+
 def _or_null(rule: Rule) -> Rule:
     return Rule(lambda v: v is None or rule.holds(v), f"null or {rule.allowed}")
 
@@ -45,7 +51,7 @@ def _list_of(rule: Rule) -> Rule:
 POSITIVE = Rule(lambda v: (_is_integer(v) or isinstance(v, float)) and 0 < v < math.inf, "a finite number above 0")
 NOT_NEGATIVE = Rule(lambda v: v == 0 or POSITIVE.holds(v), "a finite number, 0 or more")
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
-TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "", "a text that is not empty")
+TEXT = Rule(lambda v: _is_text(v), "a text that is not empty")
 RATE = _integer(1, 384_000)
 MEMBER = Rule(lambda v: isinstance(v, dict), "a strategy, named as in rounding@rounding.before=soft_round")
 FOLDER = Rule(lambda v: isinstance(v, str) and os.path.isdir(os.path.expanduser(v)), "an existing folder")
@@ -76,7 +82,7 @@ RULES = {
     "model.channels": _list_of(_integer(1)),
     "model.width": _integer(1),
     "model.strides": _list_of(_integer(1)),
-    "model.dilations": _list_of(_integer(1)),
+    "model.dilations": _list_of(_integer(1, 10_000)),
     "latent.units": _integer(1),
     "latent.levels": _or_null(_integer(2, 65_536)),
     "latent.scale": POSITIVE,
@@ -87,6 +93,10 @@ RULES = {
     "loss.weight": NOT_NEGATIVE,
     "loss.frame_lengths": _list_of(_integer(2, 65_536)),
 }
+
+
+REQUIRED = {key for key in RULES if "." not in key} | {"optimizer.learning_rate"}
+"""The program itself reads these; of others, the strategy, the model and so on say that they are missing."""
 
 
 def check(cfg: DictConfig) -> dict[str, Any]:
@@ -106,9 +116,22 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         choices = values.get("choices")
         if not isinstance(choices, dict) or not isinstance(choices.get(group), str) or not values.get(group):
             raise ConfigError(f"{group} needs exactly one member: {', '.join(members(group))}")
+        if choices[group] not in members(group):
+            raise ConfigError(
+                f"{group}={_shown(choices[group])} does not exist: choose from {', '.join(members(group))}"
+            )
+        _check_targets(group, values[group])
+    _check_targets("optimizer", values.get("optimizer"))
     for key, rule in RULES.items():
         _check_key(values, key, rule)
     return values
+
+
+def _check_targets(name: str, node: Any) -> None:
+    try:
+        refuse_foreign(node)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def _check_key(values: dict[str, Any], key: str, rule: Rule) -> None:
@@ -118,7 +141,7 @@ def _check_key(values: dict[str, Any], key: str, rule: Rule) -> None:
             raise ConfigError(f"{parent} must be a section of keys, got {_shown(values.get(parent))}")
         values = values[parent]
     if name not in values:
-        if not parents:
+        if key in REQUIRED:
             raise ConfigError(f"{key} is missing: it must be {rule.allowed}")
         return
     if not rule.holds(values[name]):

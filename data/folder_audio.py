@@ -16,6 +16,7 @@ import soundfile
 import tensorflow as tf
 
 from data import audio, folder
+from data.memory import check_fits
 from data.pipeline import DataError, Splits
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def _pieces(file: str, clip: audio.ClipFormat) -> list[tuple[str, int]]:
 
 def _read_all(pieces: list[tuple[str, int]], clip: audio.ClipFormat) -> np.ndarray:
     """All clips, `[clips, samples, 1]`, decoded in parallel, each by itself: a long file is never in memory whole."""
+    check_fits(len(pieces) * clip.samples, f"{len(pieces)} clips", "give fewer files, or another data.sample_rate_hz")
     x = np.empty((len(pieces), clip.samples, 1), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row, decoded in zip(x, pool.map(lambda piece: _read(piece, clip), pieces), strict=True):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from data import folder, images
+from data.memory import check_fits
 from data.pipeline import DataError, Splits
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def load(path: str | None, image_size: Sequence[int]) -> Splits:
 
 def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:
     """All images, `[files, *size, 1]`, decoded in parallel."""
+    check_fits(len(files) * size[0] * size[1], f"{len(files)} images", "give fewer files, or a smaller data.image_size")
     dataset = tf.data.Dataset.from_tensor_slices(files).map(
         lambda file: _decode(tf.io.read_file(file), size), num_parallel_calls=os.cpu_count()
     )

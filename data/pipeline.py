@@ -4,9 +4,12 @@ splits = in_memory(hydra.utils.instantiate(cfg.data))
 batches = training_batches(splits.train, batch_size=128, seed=0, first_step=0, epochs=20)
 """
 
+import math
 from typing import Generic, NamedTuple, TypeVar
 
 import tensorflow as tf
+
+from data.memory import check_fits
 
 
 class DataError(ValueError):
@@ -32,7 +35,8 @@ def in_memory(splits: Splits[tf.data.Dataset]) -> Splits[tf.Tensor]:
     """Reads all examples, once, as they are (float32: a gather then needs no cast).
 
     Raises:
-        DataError: a part is empty or cannot be read.
+        DataError: a part is empty, cannot be read, or has values that are no numbers.
+        ValueError: it is larger than the memory.
     """
     return Splits(*(_read(name, part) for name, part in zip(Splits._fields, splits, strict=True)))
 
@@ -96,13 +100,17 @@ def _read(name: str, dataset: tf.data.Dataset) -> tf.Tensor:
     count = int(dataset.cardinality())
     if count < 1:
         raise DataError(f"the {name} set has no examples")
+    check_fits(count * math.prod(dataset.element_spec.shape), f"the {name} set", "choose smaller examples, or fewer")
     try:
-        return dataset.batch(count).get_single_element()
+        examples = dataset.batch(count).get_single_element()
     except tf.errors.OpError as error:
         raise DataError(
             f"the {name} set cannot be read ({error.message.splitlines()[0]}): "
-            "if its prepared copy is damaged, delete it and start again"
+            "if its prepared copy is damaged, in data.data_dir or else ~/tensorflow_datasets, delete it and start again"
         ) from error
+    if not tf.reduce_all(tf.math.is_finite(examples)):
+        raise DataError(f"the {name} set has values that are NaN or infinite: repair or leave out such examples")
+    return examples
 
 
 def _steady(dataset: tf.data.Dataset) -> tf.data.Dataset:

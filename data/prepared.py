@@ -12,17 +12,16 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from data import network
 from data.pipeline import DataError
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 5.0
 SPLIT_NAMES = ("train", "validation", "test")
 
 
@@ -119,7 +118,8 @@ def _find(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError as error:
         raise DataError(_unknown(name)) from error
     except Exception as error:  # an unknown config, a version too old, a damaged info file: each has its own class
-        raise DataError(f"data.name={name} cannot be opened: {_first_lines(error)}{_configs(name)}") from error
+        reason = f"{_first_lines(error)}{_configs(name)}{_stale(name, data_dir)}"
+        raise DataError(f"data.name={name} cannot be opened: {reason}") from error
 
 
 def _unknown(name: str) -> str:
@@ -137,15 +137,22 @@ def _configs(name: str) -> str:
     return f"\n{base} has the configs {', '.join(configs[:20])}" if configs else ""
 
 
+def _stale(name: str, data_dir: str | None) -> str:
+    """Advice, where there is a prepared copy, which may be damaged."""
+    base = name.split("/")[0].split(":")[0]
+    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / base
+    return f"\nif the prepared copy is damaged, delete {folder}" if base.isidentifier() and folder.is_dir() else ""
+
+
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Downloads and prepares; TFDS's progress bars only in a terminal, one log line elsewhere too."""
-    if builder.url_infos and not _any_reachable(list(builder.url_infos)):
+    if builder.url_infos and not network.any_answers(list(builder.url_infos)):
         raise DataError(_no_network(builder))
     log.info("preparing %s in %s, once ...", builder.name, builder.data_dir)
     tfds.display_progress_bar(sys.stderr.isatty())
     try:
         # TFDS prints what the line above says; pydub misses ffmpeg, which only MP3 and the like need
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), network.impatient():
             warnings.filterwarnings("ignore", "Couldn't find ffmpeg")
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except DataError:
@@ -155,22 +162,6 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     except Exception as error:  # each set's own code runs here and may raise anything
         if not builder.data_path.exists():  # else another process has just prepared the same set
             raise DataError(_failed(builder, error)) from error
-
-
-def _any_reachable(urls: list[str]) -> bool:
-    """Whether one of the first three hosts answers: TFDS itself would retry for 3 minutes to say no."""
-    by_host = {urlsplit(url).netloc: url for url in reversed(urls)}
-    return any(_reachable(url) for url in list(by_host.values())[:3])
-
-
-def _reachable(url: str) -> bool:
-    try:
-        requests.get(url, stream=True, timeout=PROBE_SECONDS).close()
-    except (requests.ConnectionError, requests.Timeout):
-        return False
-    except requests.RequestException:  # an answer that TFDS may know how to take, or ftp://
-        return True
-    return True
 
 
 def _no_network(builder: tfds.core.DatasetBuilder) -> str:

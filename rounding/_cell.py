@@ -129,6 +129,15 @@ def is_number(value: Any) -> bool:
         return False
 
 
+MOST_TIMES = 10_000
+"""Of what is repeated: a million take minutes a step, and look like a program that hangs."""
+
+
+def times(name: str, value: Any) -> None:
+    """Refuses what is no number of times to repeat something."""
+    require(name, value, f"an integer from 1 to {MOST_TIMES}", is_count(value) and value <= MOST_TIMES)
+
+
 def is_count(value: Any) -> bool:
     """True for integers >= 1; 3.0 is none."""
     return isinstance(value, Integral) and is_number(value) and int(value) >= 1

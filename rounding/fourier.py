@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from ._cell import is_count, per_cell, repeat, require, sin_pi
+from ._cell import per_cell, repeat, require, sin_pi, times
 
 
 def fourier(u: tf.Tensor, *, terms: int = 5, window: str = "fejer") -> tf.Tensor:
@@ -15,7 +15,7 @@ def fourier(u: tf.Tensor, *, terms: int = 5, window: str = "fejer") -> tf.Tensor
 
     Args:
         u: a float tensor of any shape.
-        terms: n, an integer >= 1. Few: a gentle wave; many: a step, n + 1 ("fejer") or 2n + 1 ("none") steep
+        terms: n, an integer from 1 to 10000. Few: a gentle wave; many: a step, n + 1 ("fejer") or 2n + 1 ("none") steep
             at the halves. Time grows with n, the graph does not.
         window: "fejer" takes w_k = 1 - k / (n + 1), the mean of the partial sums, whose slope is never
             negative. "none" takes w_k = 1, the plain series: it rings (Gibbs), is not monotone, and for odd n
@@ -26,7 +26,7 @@ def fourier(u: tf.Tensor, *, terms: int = 5, window: str = "fejer") -> tf.Tensor
 
     The plain series is quoted at https://stackoverflow.com/questions/46596636.
     """
-    require("terms", terms, "an integer >= 1", is_count(terms))
+    times("terms", terms)
     require("window", window, "'fejer' or 'none'", window in ("fejer", "none"))
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from ._cell import is_count, per_cell, repeat, require, sin_pi
+from ._cell import per_cell, repeat, sin_pi, times
 
 
 def sine(u: tf.Tensor, *, iterations: int = 1) -> tf.Tensor:
@@ -17,7 +17,7 @@ def sine(u: tf.Tensor, *, iterations: int = 1) -> tf.Tensor:
 
     Args:
         u: a float tensor of any shape.
-        iterations: n, an integer >= 1. With 1 a gentle wave; each further one is steeper at the halves and
+        iterations: n, an integer from 1 to 10000. With 1 a gentle wave; each further one is steeper at the halves and
             flatter around the integers. Large: `tf.round`, with a gradient at the halves only.
 
     Raises:
@@ -25,7 +25,7 @@ def sine(u: tf.Tensor, *, iterations: int = 1) -> tf.Tensor:
 
     One iteration is quoted at https://stackoverflow.com/questions/46596636.
     """
-    require("iterations", iterations, "an integer >= 1", is_count(iterations))
+    times("iterations", iterations)
 
     def iterate(_: int, y: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         steeper = slope * 2 * tf.sin(math.pi * y) ** 2  # 1 - cos(2 pi y), without cancellation at integers

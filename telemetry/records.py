@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from conf.checks import ConfigError
+
 DRAFT = ".draft."
 """How the names of files begin that are not complete yet."""
 
@@ -18,18 +20,22 @@ class MetricsFile:
     Args:
         path: of the file.
         epochs: how many of the rows already there are kept; those of later epochs are dropped.
+
+    Raises:
+        ConfigError: what is there is damaged.
     """
 
     def __init__(self, path: Path, epochs: int) -> None:
         self.path = path
-        rows = [row for row in read_metrics(path) if int(row["epoch"]) <= epochs]
+        rows = [row for row in _checked(path) if int(row["epoch"]) <= epochs]
         self.columns = list(rows[0]) if rows else []
         text = "".join(",".join(line) + "\n" for line in [self.columns, *(row.values() for row in rows)] if line)
         write_atomically(path, text)
 
     def append(self, row: Mapping[str, float]) -> None:
         """Adds the row of an epoch; the first row gives the columns."""
-        with self.path.open("a", newline="") as file:
+        with self.path.open("r+", newline="") as file:  # or a file that somebody has deleted would lack its head
+            file.seek(0, os.SEEK_END)
             writer = csv.DictWriter(file, self.columns or sorted(row, key=_column_order), lineterminator="\n")
             if not self.columns:
                 self.columns = list(writer.fieldnames)
@@ -52,10 +58,22 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
+def _checked(path: Path) -> list[dict[str, str]]:
+    try:
+        rows = read_metrics(path)
+        for row in rows:
+            int(row["epoch"]), [float(value) for value in row.values() if value]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        advice = "mend it, or delete it: the same command goes on with the run, without the rows so far"
+        raise ConfigError(f"{path} is damaged: {advice}") from error
+    return rows
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a draft's path to write to; what reads the file, even after a crash, sees the old one or the new one."""
     draft = path.with_name(DRAFT + path.name)
+    draft.unlink(missing_ok=True)  # HDF5 may still have one open that met a full disk
     yield draft
     with draft.open("rb+") as file:
         os.fsync(file.fileno())  # or a power failure may leave the new name with nothing behind it

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from conf.checks import ConfigError
 from data.pipeline import Splits, evaluation_batches
-from models.autoencoder import Trainer
+from models.autoencoder import Autoencoder, Trainer
 from telemetry.records import replacing
 from telemetry.run import RunDirectory
 
@@ -46,12 +47,25 @@ def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mappin
         "versions": versions(),
     }
     if result["status"] == "finished":
-        autoencoder.load_weights(run.path / "best.weights.h5")
+        load_best(run.path, autoencoder)
         result |= measure(trainer, splits)
         save_reconstructions(run.path, trainer, splits.test)
         log.info(summary(run.path, result, trainer.media.files))
     run.write_result(result)
     return result
+
+
+def load_best(path: Path, autoencoder: Autoencoder) -> None:
+    """Loads the best weights of the run in a folder.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    weights = path / "best.weights.h5"
+    try:
+        autoencoder.load_weights(weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{weights} cannot be read: resume=false moves that run aside and starts over") from error
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,13 @@ from conf import GROUPS
 from conf.checks import ConfigError
 from conf.settings import NAMED_IN_PATHS, difference, settings, shown
 from telemetry.records import DRAFT, write_atomically
+from telemetry.trouble import enough_memory, writable
 
 log = logging.getLogger(__name__)
+
+
+NEEDED = ("epochs", "val_loss", "test_loss")
+"""Numbers that the result of a finished run has in any case."""
 
 
 class Busy(ConfigError):
@@ -53,11 +58,10 @@ class RunDirectory:
         Raises:
             ConfigError: it holds something else.
         """
-        ours = (self.path / "config.yaml").exists() or not self.path.exists()
-        if not ours and (
-            not self.path.is_dir() or any(not item.name.startswith((".lock", DRAFT)) for item in self.path.iterdir())
-        ):
-            raise ConfigError(f"output_dir={self.path} exists and is not a run of ours: choose another output_dir")
+        with writable(self.path):
+            ours = (self.path / "config.yaml").exists() or not self.path.exists()
+            if not ours and (not self.path.is_dir() or any(map(_is_not_ours, self.path.iterdir()))):
+                raise ConfigError(f"output_dir={self.path} exists and is not a run of ours: choose another output_dir")
 
     def refuse_other_run(self) -> None:
         """Makes sure that a run in the folder is this one, with as many epochs or fewer.
@@ -79,9 +83,21 @@ class RunDirectory:
             )
 
     def stored(self) -> dict[str, Any]:
-        """The configuration of the run that is there; ours if there is none."""
+        """The configuration of the run that is there; ours if there is none.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
         path = self.path / "config.yaml"
-        return yaml.safe_load(path.read_text()) if path.exists() else self.config
+        if not path.exists():
+            return self.config
+        try:
+            stored = yaml.safe_load(path.read_text())
+            if not (type(stored["epochs"]) is int and isinstance(stored["choices"], dict)):
+                raise ValueError("no configuration of a run")
+        except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path} is damaged: resume=false moves that run aside and starts over") from error
+        return stored
 
     def move_aside(self) -> None:
         """Renames what is there to `<name>~1` (or `~2`, ...), so that the run can start over.
@@ -103,13 +119,11 @@ class RunDirectory:
 
         Raises:
             Busy: another process has it, or has just finished it.
-            ConfigError: the folder can't be made, or has become another run's.
+            ConfigError: the folder can't be made or written to, or has become another run's; or the memory ends.
         """
-        try:
+        with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
-        with self._lock():
+        with self._lock(), writable(self.path):
             self.refuse_other_run()  # again: loading the data took a while
             if self.finished():
                 raise Busy(f"{self.path} has just been finished by another process")
@@ -125,10 +139,13 @@ class RunDirectory:
     @contextmanager
     def _recorded(self) -> Iterator[None]:
         try:
-            yield
+            with enough_memory(), writable(self.path):
+                yield
         except Exception as error:
             log.debug("the run failed", exc_info=True)  # for train.log: the console gets the error itself
-            self.write_result({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
+            reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+            with suppress(OSError):  # which may be why it failed
+                self.write_result({"status": "failed", "reason": reason})
             raise
         except KeyboardInterrupt as error:
             log.debug("interrupted: %r", error)
@@ -140,24 +157,26 @@ class RunDirectory:
         if not path.exists():
             return
         done = self._result().get("epochs", "failed")
-        path.replace(path.with_name(f"result.{done}.json"))
+        path.replace(path.with_name(f"result.{safe_name(str(done))}.json"))
         if done not in ("failed", epochs):
-            log.info("%d epochs after a run of %d: not the same as %d at once", epochs, done, epochs)
+            log.info("%d epochs after a run of %s: not the same as %d at once", epochs, done, epochs)
 
     def _result(self) -> dict[str, Any]:
         path = self.path / "result.json"
         try:
-            return json.loads(path.read_text()) if path.exists() else {}
-        except ValueError as error:
+            result = json.loads(path.read_text()) if path.exists() else {}
+            if result.get("status") == "finished" and not all(isinstance(result[key], int | float) for key in NEEDED):
+                raise ValueError("no numbers")
+            return result
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"{path} is damaged: delete it, and the same command goes on with the run") from error
 
     def _lock(self) -> AbstractContextManager[Any]:
         try:
-            return FileLock(self.path / ".lock").acquire(blocking=False)
+            with writable(self.path):
+                return FileLock(self.path / ".lock").acquire(blocking=False)
         except Timeout:
             raise Busy(f"{self.path} is being written by another process: wait for it to end") from None
-        except OSError as error:
-            raise ConfigError(f"can't write to output_dir={self.path}: {error.strerror}") from error
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Stores `result.json`; numbers that JSON has no word for become null."""
@@ -173,7 +192,7 @@ def default_path(config: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -183,7 +202,17 @@ def _log_file(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says nothing: where a line can't be written, the next epoch's row can't either, and that one is told."""
+
+
+def _is_not_ours(item: Path) -> bool:
+    return not item.name.startswith((".lock", DRAFT))
 
 
 def safe_name(text: str, longest: int = 100) -> str:

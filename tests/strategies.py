@@ -103,8 +103,8 @@ HYPERPARAMETERS = {
     "at": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
     "threshold": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
     "center": Values((5e-324, 1 - 1e-16), (*NO_NUMBER, 0, 1, -0.1, 1.5)),
-    "iterations": Values((1000,), NO_COUNT),
-    "terms": Values((1000,), NO_COUNT),
+    "iterations": Values((1000,), (*NO_COUNT, 10_001)),
+    "terms": Values((1000,), (*NO_COUNT, 10_001)),
     "power": Values((999, 10**300 + 1), (*NO_COUNT, 1, 2, 4, -3)),
     "window": Values(("none", "fejer"), (None, True, 1, "", "hann")),
 }

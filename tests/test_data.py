@@ -318,7 +318,7 @@ def test_network_lost_during_the_download(tmp_path, monkeypatch):
     def lost(self, **kwargs):
         raise requests.ConnectionError("Max retries exceeded")
 
-    monkeypatch.setattr("data.prepared._reachable", lambda url: True)
+    monkeypatch.setattr("data.network.answers_in_time", lambda url: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lost)
     assert "download cannot be reached" in sentence("mnist", data_dir=str(tmp_path))
 
@@ -329,7 +329,7 @@ def test_a_set_whose_own_code_fails(tmp_path, monkeypatch):
     def fails(self, **kwargs):
         raise AssertionError("Manual directory is empty.\nDownload it from elsewhere.\nThen\nand\nso on")
 
-    monkeypatch.setattr("data.prepared._reachable", lambda url: True)
+    monkeypatch.setattr("data.network.answers_in_time", lambda url: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fails)
     assert "mnist could not be prepared" in sentence("mnist", data_dir=str(tmp_path))
 
