@@ -120,10 +120,10 @@ def check(cfg: DictConfig) -> dict[str, Any]:
             raise ConfigError(
                 f"{group}={_shown(choices[group])} does not exist: choose from {', '.join(members(group))}"
             )
-        _check_targets(group, values[group])
-    _check_targets("optimizer", values.get("optimizer"))
     for key, rule in RULES.items():
         _check_key(values, key, rule)
+    for name in (*GROUPS, "optimizer"):
+        _check_targets(name, values[name])
     return values
 
 

@@ -108,7 +108,7 @@ def _read(name: str, dataset: tf.data.Dataset) -> tf.Tensor:
             f"the {name} set cannot be read ({error.message.splitlines()[0]}): "
             "if its prepared copy is damaged, in data.data_dir or else ~/tensorflow_datasets, delete it and start again"
         ) from error
-    if not tf.reduce_all(tf.math.is_finite(examples)):
+    if examples.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(examples)):
         raise DataError(f"the {name} set has values that are NaN or infinite: repair or leave out such examples")
     return examples
 
