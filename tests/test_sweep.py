@@ -4,6 +4,7 @@ import csv
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,17 +166,16 @@ def test_pictures_of_a_run_about_to_diverge_do_not_end_it(value):
         assert curves.picture(figure).std() > 0
 
 
-def test_a_run_that_another_process_finishes_while_the_data_loads_is_left_alone(train_small, tmp_path, monkeypatch):
+def test_a_run_that_another_process_finishes_meanwhile_is_left_alone(train_small, small_run, tmp_path, monkeypatch):
     import train
 
     def build_slowly(cfg, real=train.build):
-        monkeypatch.setattr(train, "build", real)
-        train_small("epochs=1")
+        shutil.copytree(small_run[0], tmp_path / "run")
         return real(cfg)
 
     monkeypatch.setattr(train, "build", build_slowly)
     with pytest.raises(Busy, match="has just been finished by another process"):
-        train_small("epochs=1")
+        train_small()
     assert [path.name for path in tmp_path.rglob("result*.json")] == ["result.json"]
 
 
