@@ -410,7 +410,7 @@ def test_a_missing_decoder_is_named(program, tmp_path, monkeypatch):
     def fails(self, **kwargs):
         raise FileNotFoundError(2, "No such file or directory", program)
 
-    monkeypatch.setattr("data.prepared._reachable", lambda url: True)
+    monkeypatch.setattr("data.network.any_answers", lambda urls: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fails)
     assert f"spoken_digit needs the program {program}" in sentence("spoken_digit", data_dir=str(tmp_path))
 

@@ -3,18 +3,14 @@
 import csv
 import json
 import logging
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, members, shared, small
+from conftest import members, shared, small
 from omegaconf import OmegaConf
 from test_conf import command
 
@@ -718,41 +714,14 @@ def test_command_trains_quietly_and_names_its_folder(commanded):
     assert "hard test loss" in result.stdout
 
 
-def test_sweep_skips_what_is_finished_and_evaluates_from_the_command_line(commanded):
+def test_the_command_again_skips_what_is_finished_and_evaluates(commanded):
     words, folder, _ = commanded
-    sweep = command("-m", "rounding=cubic", "seed=0,1", *words, PWD=str(folder))
-    assert sweep.returncode == 0, sweep.stderr
-    assert (sweep.stdout.count("is finished"), sweep.stdout.count("training runs/")) == (1, 1)
-    again = command("-m", "rounding=cubic", "seed=0,1", *words, PWD=str(folder))
-    assert (again.stdout.count("is finished"), again.stdout.count("training runs/")) == (2, 0)
+    again = command("rounding=cubic", *words, PWD=str(folder))
+    assert (again.returncode, again.stdout.count("is finished"), again.stdout.count("training runs/")) == (0, 1, 0)
     stored = json.loads(next(folder.rglob("cubic/*/seed=0/result.json")).read_text())
     measured = command("rounding=cubic", "evaluate=true", *words, PWD=str(folder))
     assert measured.returncode == 0, measured.stderr
     assert re.search(rf"^test_loss +{stored['test_loss']:.5f}$", measured.stdout, re.MULTILINE)
-
-
-def test_interrupted_command_says_how_to_go_on(tmp_path, data_dir):
-    words = ["epochs=500", "batch_size=500", "model.widths=[16]", f"data.data_dir={data_dir}", "output_dir=run"]
-    line = [sys.executable, str(ROOT / "train.py"), *words]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        line,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-    for shown in process.stdout:
-        if shown.startswith("epoch   2/500"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, stderr = process.communicate()
-    assert process.returncode == 130
-    assert stderr.strip() == "interrupted: run the same command again to go on"
-    assert (tmp_path / "run" / "checkpoint.npz").exists()
-    assert not (tmp_path / "run" / "result.json").exists()
 
 
 # The run directory's name and records, without TensorFlow

@@ -101,6 +101,7 @@ for options, expected in (("size=100m,ro", "Read-only file system"), ("size=300k
 """
 
 
+@pytest.mark.soak
 def test_real_disks_that_are_read_only_or_full(tmp_path, data_dir):
     def apart(*words):
         line = ["unshare", "--user", "--map-root-user", "--mount", *words]
@@ -112,6 +113,7 @@ def test_real_disks_that_are_read_only_or_full(tmp_path, data_dir):
     if apart("mount", "-t", "tmpfs", "tmpfs", str(tmp_path)).returncode:
         pytest.skip("needs a system that lets users mount a tmpfs of their own")
     result = apart(sys.executable, "-c", ON_SMALL_DISKS, str(ROOT), str(tmp_path), *small_words(data_dir))
+    assert result.stdout, result.stderr
     read_only, nothing, full, kept = [
         line for line in result.stdout.splitlines() if not line.startswith(("epoch", "training"))
     ]
@@ -220,7 +222,7 @@ def test_damaged_weights_are_named(train_small, copied):
 @pytest.mark.parametrize("name", ["dataset_info.json", "mnist_5k-train.tfrecord-00000-of-00001"])
 def test_a_damaged_prepared_set_is_told_to_delete(train_small, data_dir, tmp_path, name):
     shutil.copytree(data_dir, tmp_path / "sets")
-    (file,) = (tmp_path / "sets").rglob(name)
+    (file,) = (tmp_path / "sets" / "mnist_5k").rglob(name)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(ConfigError, match=r"^data=mnist_5k: .*(?s:.*)delete .+") as caught:
         train_small(f"data.data_dir={tmp_path / 'sets'}")
