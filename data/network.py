@@ -11,8 +11,8 @@ import requests
 import requests.adapters
 
 PROBE_SECONDS = 5.0
-SILENCE_SECONDS = 10.0
-"""With one retry and the probe, no more than half a minute passes before a user reads what is wrong."""
+SILENCE_SECONDS = 7.0
+"""With the probe, and twice a connection that hangs, no more than half a minute passes before a user reads what is wrong."""
 
 
 def any_answers(urls: Sequence[str]) -> bool:
