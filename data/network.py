@@ -12,7 +12,7 @@ import requests.adapters
 
 PROBE_SECONDS = 5.0
 SILENCE_SECONDS = 7.0
-"""With the probe, and twice a connection that hangs, no more than half a minute passes before a user reads what is wrong."""
+"""With a late answer to the probe, and two connections that hang, a user waits less than half a minute."""
 
 
 def any_answers(urls: Sequence[str]) -> bool:
