@@ -11,8 +11,8 @@ import requests
 import requests.adapters
 
 PROBE_SECONDS = 5.0
-SILENCE_SECONDS = 10.0
-"""With one retry and the probe, no more than half a minute passes before a user reads what is wrong."""
+SILENCE_SECONDS = 7.0
+"""With a late answer to the probe, and two connections that hang, a user waits less than half a minute."""
 
 
 def any_answers(urls: Sequence[str]) -> bool:
