@@ -38,7 +38,7 @@ lock: $(READY) ## compile requirements.txt anew from pyproject.toml's ranges
 		--no-annotate --quiet pyproject.toml --output-file requirements.txt
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.txt
