@@ -89,6 +89,12 @@ def shared(tmp_path_factory, name):
         yield path
 
 
+@pytest.fixture(autouse=True)
+def no_full_error(monkeypatch):
+    """What `one_sentence` sets in the environment does not outlive a test, or other tests' processes would get it."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A folder where the embedded data set is prepared once for all tests."""
