@@ -1,20 +1,14 @@
 """Training processes that are killed: at a line of our code, in the middle of writing a checkpoint, or at any time."""
 
-import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parent.parent
-OURS = tuple(str(ROOT / name) for name in ("train.py", "conf", "data", "models", "rounding", "telemetry"))
+from processes import FORKS, ROOT, become
 
-# Forked from one that has TensorFlow imported, each process saves seconds.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["keras", "matplotlib.figure", "tensorflow", "tensorboard", "hydra"])
+OURS = tuple(str(ROOT / name) for name in ("train.py", "conf", "data", "models", "rounding", "telemetry"))
 
 
 class Fault(NamedTuple):
@@ -48,11 +42,7 @@ def train(words, log, fault=None):
 
 
 def _train(words, log, fault, pipe):
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["train.py", *words]
+    become(words, os.getcwd(), log, log)
 
     import train
     from conf.errors import one_sentence

@@ -2,14 +2,13 @@
 
 import inspect
 import re
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT, members
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from processes import command
 
 from conf import GROUPS, compose
 from conf.checks import RULES, ConfigError, check
@@ -18,13 +17,6 @@ from conf.errors import sentence
 MEMBERS = [(group, name) for group in GROUPS for name in members(group)]
 # Arguments that the program passes, not the YAML.
 PASSED = {"shape", "units", "u", "seed", "x", "x_hat"}
-
-
-def command(*words, **environment):
-    """`python train.py <words>` in another process."""
-    environment = {"PATH": "/usr/bin:/bin", **environment}
-    line = [sys.executable, str(ROOT / "train.py"), *words]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=environment.get("PWD"))
 
 
 @pytest.mark.parametrize(("group", "name"), MEMBERS)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import ROOT, Fault, train
+from faults import Fault, train
+from processes import ROOT
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}

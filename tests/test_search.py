@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from test_conf import command
+from processes import command, forked
 
 from conf import compose
 from conf.checks import ConfigError, check
@@ -180,7 +180,7 @@ def test_a_search_from_the_command_line_goes_on(tmp_path, data_dir):
     assert (first.returncode, first.stderr) == (0, "")
     assert "run 2 of 2 finished" in first.stdout
     assert "epoch" not in first.stdout.replace("epochs=1", ""), "what runs say side by side would be mixed"
-    second = command(*words, "hydra.sweeper.trials=2", PWD=str(tmp_path))
+    second = forked(*words, "hydra.sweeper.trials=2", folder=tmp_path)
     assert (second.returncode, second.stderr) == (0, "")
     assert "2 of them are there already" in second.stdout
     assert second.stdout.count(" finished in ") == 0
@@ -195,5 +195,5 @@ def test_a_search_from_the_command_line_goes_on(tmp_path, data_dir):
     best = min(rows, key=lambda row: float(row["val_loss"]))
     (line,) = [line for line in second.stdout.splitlines() if line.startswith("the best of 2 trials again: ")]
     assert set(best["settings"].split()) <= set(line.split())
-    again = command(*line.split("python train.py ")[1].replace("'", "").split(), PWD=str(tmp_path))
+    again = forked(*line.split("python train.py ")[1].replace("'", "").split(), folder=tmp_path)
     assert "is finished" in again.stdout

@@ -6,17 +6,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import weakref
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import shared
 from filelock import FileLock
-from test_conf import command
+from processes import begin, command, forked
 
 from conf import compose
 from conf.checks import check
@@ -38,8 +37,12 @@ def words(data_dir):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, words):
     """A sweep of four runs: the folder that it ran in, its outcome."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, command("-m", *SWEPT, *words, PWD=str(folder))
+    with shared(tmp_path_factory, "sweep") as folder:
+        outcome = folder / "outcome.json"
+        if not outcome.exists():
+            result = forked("-m", *SWEPT, *words, folder=folder)
+            outcome.write_text(json.dumps([result.returncode, result.stdout, result.stderr]))
+        return folder, CompletedProcess(SWEPT, *json.loads(outcome.read_text()))
 
 
 def directory(words):
@@ -56,24 +59,16 @@ def rows(folder):
 
 def stop(number, path, *words, folder):
     """Sends a signal to `python train.py <words>` as soon as the run in `path` has an epoch behind it."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={"PATH": os.environ["PATH"]},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
+    process = begin(words, folder, folder.parent)
     deadline = time.monotonic() + 600
     while not read_metrics(folder / path / "metrics.csv"):
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), (folder.parent / "2").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(number)
-    _, stderr = process.communicate()
+    os.kill(process.pid, number)
+    process.join()
     assert not (folder / path / "result.json").exists(), "it was too late"
-    return process.returncode, stderr
+    return process.exitcode
 
 
 def test_a_sweep_says_how_far_it_is(undisturbed):
@@ -98,10 +93,10 @@ def test_a_sweep_says_how_far_it_is(undisturbed):
 def test_a_sweep_goes_on_after_a_kill_to_the_same_end(undisturbed, words, tmp_path):
     expected, _ = undisturbed
     paths = [directory([*run, *words]) for run in RUNS]
-    assert stop(signal.SIGKILL, paths[1], "-m", *SWEPT, *words, folder=tmp_path)[0] == -signal.SIGKILL
+    assert stop(signal.SIGKILL, paths[1], "-m", *SWEPT, *words, folder=tmp_path) == -signal.SIGKILL
     first = (tmp_path / paths[0] / "result.json").stat().st_mtime_ns
     assert not (tmp_path / paths[2]).exists()
-    last = command("-m", *SWEPT, *words, PWD=str(tmp_path))
+    last = forked("-m", *SWEPT, *words, folder=tmp_path)
     assert (last.returncode, last.stderr) == (0, "")
     assert "1 of them are there already" in last.stdout
     assert (tmp_path / paths[0] / "result.json").stat().st_mtime_ns == first
@@ -117,8 +112,22 @@ def test_a_sweep_goes_on_after_a_kill_to_the_same_end(undisturbed, words, tmp_pa
 def test_a_run_in_a_sweep_is_bit_equal_to_the_same_run_alone(undisturbed, words, tmp_path):
     folder, _ = undisturbed
     path = directory([*RUNS[3], *words])
-    assert command(*RUNS[3], *words, PWD=str(tmp_path)).returncode == 0
+    assert forked(*RUNS[3], *words, folder=tmp_path).returncode == 0
     assert (tmp_path / path / "metrics.csv").read_bytes() == (folder / path / "metrics.csv").read_bytes()
+
+
+def test_runs_side_by_side_are_bit_equal_to_those_one_after_another(undisturbed, words, tmp_path):
+    folder, _ = undisturbed
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    result = command("-m", *parallel, RUNS[0][0], SWEPT[1], *words, PWD=str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    paths = [directory([*run, *words]) for run in RUNS[:2]]
+    first, second = ((tmp_path / path / "metrics.csv").read_bytes() for path in paths)
+    assert first != second
+    assert [first, second] == [(folder / path / "metrics.csv").read_bytes() for path in paths]
+    assert result.stdout.count(" finished in ") == 2
+    assert "val_soft_loss" not in result.stdout, "what runs say side by side would be mixed"
+    assert "val_soft_loss" in (tmp_path / paths[1] / "train.log").read_text()
 
 
 def test_what_fails_is_a_row_and_the_others_go_on(words, tmp_path):
@@ -131,7 +140,7 @@ def test_what_fails_is_a_row_and_the_others_go_on(words, tmp_path):
     busy = tmp_path / directory(["optimizer.learning_rate=1e30", "seed=2", *unstable, *words])
     busy.mkdir(parents=True)
     with FileLock(busy / ".lock"):
-        result = command("-m", *unstable, *swept, *words, PWD=str(tmp_path))
+        result = forked("-m", *unstable, *swept, *words, folder=tmp_path)
     table = rows(tmp_path)
     assert [row["status"] for row in table] == ["failed", "failed", "finished", "diverged", "failed", "busy"]
     assert [row["val_loss"] == "inf" for row in table] == [True, True, False, True, True, True]
@@ -182,7 +191,7 @@ def test_the_same_sweep_twice_at_once_is_one_too_many(words, tmp_path):
     folder.mkdir(parents=True)
     (folder / "runs.csv").write_text("run,status\n1,finished\n")
     with FileLock(folder / ".lock"):
-        result = command("-m", "seed=0,1", "epochs=7", PWD=str(tmp_path))
+        result = forked("-m", "seed=0,1", "epochs=7", folder=tmp_path)
     assert (result.returncode, result.stderr) == (
         1,
         "error: another process is at this sweep, runs/sweeps/seed=0,1,epochs=7: wait for it to end\n",

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import members, shared, small
 from omegaconf import OmegaConf
-from test_conf import command
+from processes import command, forked
 
 from conf import compose
 from conf.checks import ConfigError, check
@@ -665,9 +665,9 @@ def test_what_strategy_data_or_model_refuses_names_the_choice(train_small, tmp_p
 
 
 def test_a_run_that_diverges_says_so_and_fails(tmp_path, data_dir):
-    result = command(
+    result = forked(
         "optimizer.learning_rate=1e30", "latent=integer", "latent.levels=null", "latent.normalize=false", "epochs=2",
-        "batch_size=500", "model.widths=[16]", f"data.data_dir={data_dir}", "output_dir=run", PWD=str(tmp_path),
+        "batch_size=500", "model.widths=[16]", f"data.data_dir={data_dir}", "output_dir=run", folder=tmp_path,
     )  # fmt: skip
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: the loss is no number any more in epoch 1")
@@ -716,10 +716,10 @@ def test_command_trains_quietly_and_names_its_folder(commanded):
 
 def test_the_command_again_skips_what_is_finished_and_evaluates(commanded):
     words, folder, _ = commanded
-    again = command("rounding=cubic", *words, PWD=str(folder))
+    again = forked("rounding=cubic", *words, folder=folder)
     assert (again.returncode, again.stdout.count("is finished"), again.stdout.count("training runs/")) == (0, 1, 0)
     stored = json.loads(next(folder.rglob("cubic/*/seed=0/result.json")).read_text())
-    measured = command("rounding=cubic", "evaluate=true", *words, PWD=str(folder))
+    measured = forked("rounding=cubic", "evaluate=true", *words, folder=folder)
     assert measured.returncode == 0, measured.stderr
     assert re.search(rf"^test_loss +{stored['test_loss']:.5f}$", measured.stdout, re.MULTILINE)
 

@@ -10,7 +10,6 @@ import psutil
 import pytest
 from conftest import ROOT, members
 from hydra.errors import MissingConfigException
-from test_conf import command
 
 from conf import compose
 from conf.checks import check
@@ -67,18 +66,6 @@ def test_a_launcher_that_does_not_exist_is_one_sentence():
     with pytest.raises(MissingConfigException) as caught:
         compose(["hydra/launcher=slum"])
     assert sentence(caught.value, []).startswith("hydra/launcher=slum does not exist: did you mean slurm? choose from")
-
-
-def test_runs_side_by_side_are_bit_equal_to_those_on_their_own(words, tmp_path):
-    first, second = (RunDirectory(check(compose([f"seed={seed}", *words]))).path / "metrics.csv" for seed in (0, 1))
-    assert command("seed=1", "threads=1", *words, PWD=str(tmp_path)).returncode == 0
-    alone = (tmp_path / second).read_bytes()
-    result = command("-m", *PARALLEL, "seed=0,1", "threads=1", "resume=false", *words, PWD=str(tmp_path))
-    assert (result.returncode, result.stderr) == (0, "")
-    assert (tmp_path / second).read_bytes() == alone != (tmp_path / first).read_bytes()
-    assert result.stdout.count(" finished in ") == 2
-    assert "val_soft_loss" not in result.stdout, "what runs say side by side would be mixed"
-    assert "val_soft_loss" in (tmp_path / second).with_name("train.log").read_text()
 
 
 def test_workers_end_when_the_sweep_is_killed(words, tmp_path):
