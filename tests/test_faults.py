@@ -118,7 +118,7 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path, data_dir):
     def of(*words):
-        short = ["epochs=3", "batch_size=500", "latent.units=4", "threads=1", f"data.data_dir={data_dir}"]
+        short = ["epochs=2", "batch_size=500", "latent.units=4", "threads=1", f"data.data_dir={data_dir}"]
         if not any(word.startswith("model=") for word in words):
             short.append("model.widths=[16]")
         return Runs(tmp_path, [*short, *words])
@@ -153,7 +153,7 @@ def test_killed_in_training_in_a_checkpoint_in_pictures_and_at_the_end_it_ends_t
         ["rounding=uniform_noise", "checkpoint_steps=3"],
         ["rounding=soft_round_annealed", "latent=integer"],
         ["rounding=switch", "rounding.at=0.4", "checkpoint_steps=1"],
-        ["rounding=sga", "model=image_conv", "model.channels=[4]", "epochs=2"],
+        ["rounding=sga", "model=image_conv", "model.channels=[4]"],
     ],
     ids=lambda words: words[0].partition("=")[2],
 )

@@ -469,7 +469,7 @@ def test_seed_may_be_a_tensor_of_the_step(tf, run, strategy):
     """As training gives it: another value each step, one trace; and whatever int32 can hold."""
     traces = []
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(u, seed):
         traces.append(seed)
         return strategy.build(seed=seed)(u)
@@ -560,7 +560,7 @@ def test_hyperparameter_may_be_a_tensor(tf, run, strategy, name):
     """As an annealing schedule gives it: another value each step, one trace, a float32 even for a float64 `u`."""
     traces, f = [], strategy.build()
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(u, value):
         traces.append(value)
         with tf.GradientTape() as tape:
@@ -707,7 +707,7 @@ def test_schedules_are_not_retraced(tf):
     strategy = Strategy("soft_round", {**BY_NAME["soft_round"].config, "alpha": LINE})
     traces = []
 
-    @tf.function
+    @tf.function(autograph=False)
     def train(u, step):
         traces.append(step)
         return strategy.build(step=step)(u)

@@ -13,6 +13,15 @@ from conftest import ROOT
 from conf.errors import one_sentence
 from conf.signals import Interrupted, Signals, at_once, handling
 
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """A shell's background jobs ignore Ctrl-C, and then so does all that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 

@@ -30,7 +30,7 @@ RUNS = [[rounding, seed] for rounding in ("rounding=cubic", "rounding=uniform_no
 @pytest.fixture(scope="module")
 def words(data_dir):
     """What all runs share."""
-    short = ["epochs=3", "batch_size=500", "latent.units=4", "model.widths=[32]", "threads=1"]
+    short = ["epochs=2", "batch_size=500", "latent.units=4", "model.widths=[32]", "threads=1"]
     return [*short, f"data.data_dir={data_dir}"]
 
 

@@ -328,7 +328,7 @@ train.refuse_giants = starved
 with train.one_sentence():
     train.main()
 """
-    words = [*small_words(data_dir)[:-1], "model.widths=[100000]", f"data.data_dir={data_dir}", "output_dir=run"]
+    words = [*small_words(data_dir)[:-1], "model.widths=[60000]", f"data.data_dir={data_dir}", "output_dir=run"]
     line = [sys.executable, "-c", program, *words]
     result = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 1
