@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,12 @@ def start(threads: int | None, jit_compile: bool) -> None:
         threads: for operations; None leaves the choice to TensorFlow (one per core).
 
     Raises:
-        ConfigError: TensorFlow runs already, with another number of threads.
+        ConfigError: TensorFlow runs already, with another number of threads; or no temporary file can be made.
     """
+    try:
+        tempfile.gettempdir()  # TensorFlow does the same, as one imports it
+    except OSError as error:
+        raise ConfigError(f"{error.strerror}: make room there, or set TMPDIR to another folder") from error
     with _quiet_start(), _hidden(NOT_FOR_KERAS):
         import keras
         import tensorflow as tf
@@ -36,7 +41,7 @@ def start(threads: int | None, jit_compile: bool) -> None:
     except RuntimeError:
         raise ConfigError(f"threads={threads}: TensorFlow runs already, with another number of threads") from None
     logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow and TFDS report there each file they open
-    logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
+    logging.getLogger("tensorflow").addFilter(_is_of_use)
     keras.backend.clear_session()
     _forget_graphs()
     if jit_compile:
@@ -45,9 +50,10 @@ def start(threads: int | None, jit_compile: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _is_not_about_retracing(record: logging.LogRecord) -> bool:
-    # TensorFlow takes the same method of another run's object for the same function, traced again.
-    return "triggered tf.function retracing" not in record.getMessage()
+def _is_of_use(record: logging.LogRecord) -> bool:
+    # TensorFlow takes the same method of another run's object for the same function, traced again. AutoGraph needs
+    # temporary files, and tells each function that it has none for; ours do without it.
+    return not re.search("triggered tf.function retracing|AutoGraph could not transform", record.getMessage())
 
 
 def _forget_graphs() -> None:
@@ -80,15 +86,11 @@ def _quiet_start() -> Iterator[None]:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

@@ -84,6 +84,18 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_the_run_goes_on_later(
     assert (path / "metrics.csv").read_bytes() == (small_run[0] / "metrics.csv").read_bytes()
 
 
+def test_no_room_for_temporary_files(train_small, tmp_path, monkeypatch):
+    """Which TensorFlow wants as it is imported."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with largest_file(0):
+        message = refused(train_small)
+    assert message.startswith("No usable temporary directory found in [")
+    assert message.endswith("make room there, or set TMPDIR to another folder")
+    assert not (tmp_path / "run").exists()
+
+
 ON_SMALL_DISKS = """
 import os, subprocess, sys
 sys.path.insert(0, sys.argv.pop(1))
