@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test soak check format board lock clean
+.PHONY: help train test soak bench check format board lock clean
 
 help: ## print this
 	@echo "usage: make <target>"
@@ -19,6 +19,9 @@ test: $(READY) ## run the tests, one process a core, 4 at most; in one process: 
 
 soak: $(READY) ## tests that take many minutes: kills at 50 moments (SEED=1 for others), more random configurations
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: $(READY) ## measure speed, as ratios, and write docs/benchmarks.md; a part of it: make bench ARGS=loop
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(READY) ## look at format, lint and types; change nothing
 	$(BIN)/ruff format --check .

@@ -113,7 +113,6 @@ for options, expected in (("size=100m,ro", "Read-only file system"), ("size=300k
 """
 
 
-@pytest.mark.soak
 def test_real_disks_that_are_read_only_or_full(tmp_path, data_dir):
     def apart(*words):
         line = ["unshare", "--user", "--map-root-user", "--mount", *words]
