@@ -27,6 +27,7 @@ from telemetry.run import RunDirectory
 from telemetry.trouble import enough_memory
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
+    from keras.callbacks import Callback
     from keras.optimizers import Optimizer
 
     from data.pipeline import Splits
@@ -201,13 +202,16 @@ def make_optimizer(cfg: DictConfig, steps: int) -> "Optimizer":
     return optimizer
 
 
-def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, Any]:
+def fit(
+    run: RunDirectory, trainer: "Trainer", splits: "Splits", callbacks: "Sequence[Callback]" = ()
+) -> dict[str, Any]:
     """Trains from the run's checkpoint, or from the start, to the last epoch; then tests.
 
     Args:
         run: claimed.
         trainer: freshly built.
         splits: its examples.
+        callbacks: told of the training after those that record it.
 
     Returns:
         The content of `result.json`, which is written last.
@@ -227,7 +231,7 @@ def fit(run: RunDirectory, trainer: "Trainer", splits: "Splits") -> dict[str, An
     progress = Progress(epochs, trainer.steps, trainer.batch_size)
     quality = Quality(trainer, splits.train[: trainer.media.examples], epochs)
     board = TensorBoard(run.path, config, trainer, splits.validation, done)
-    train_epochs(trainer, splits, epochs, checkpoint, [quality, metrics, board, progress])
+    train_epochs(trainer, splits, epochs, checkpoint, [quality, metrics, board, progress, *callbacks])
     result = {**checkpoint.result(), **progress.result(), **metrics.result(), "config": config}
     return conclude(run, trainer, splits, result)
 

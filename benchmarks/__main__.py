@@ -1,6 +1,5 @@
 """python -m benchmarks [section ...]: prints the sections, and puts them into docs/benchmarks.md."""
 
-import importlib
 import os
 import platform
 import re
@@ -10,8 +9,17 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
 SECTIONS = ("loop", "hardware", "peers", "telemetry", "startup", "sweep", "strategies", "growth", "quality")
+PROGRAM = """
+import importlib, sys
+from telemetry import session
+session.start(None, jit_compile=False)  # quietly, and with deterministic operations, as in training
+section = importlib.import_module(f"benchmarks.{sys.argv[1]}")
+print("##", section.__doc__.splitlines()[0].rstrip("."), end="\\n\\n")
+print(section.run())
+"""
 HEAD = """# How fast it is
 
 Written by `make bench` (one section alone: `make bench ARGS=loop`). Everything is measured in turns within one run, and
@@ -26,16 +34,12 @@ def main(chosen: list[str]) -> None:
     for name in chosen or SECTIONS:
         began = time.perf_counter()
         print(f"{name} ...", file=sys.stderr)
-        program = f"from benchmarks import {name}; print({name}.run())"
-        done = subprocess.run(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PAGE.parent.parent
-        )
+        done = subprocess.run([sys.executable, "-c", PROGRAM, name], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         if done.returncode:
             sys.exit(f"error: the section {name} ended with exit status {done.returncode}")
-        title = (importlib.import_module(f"benchmarks.{name}").__doc__ or name).splitlines()[0].rstrip(".")
         minutes = (time.perf_counter() - began) / 60
-        put(name, f"## {title}\n\n{done.stdout.strip()}\n\n*{machine()}; {minutes:.0f} min.*\n")
-        print(f"{title}\n\n{done.stdout}")
+        put(name, f"{done.stdout.strip()}\n\n*{machine()}; {minutes:.0f} min.*\n")
+        print(done.stdout)
 
 
 def put(name: str, text: str) -> None:

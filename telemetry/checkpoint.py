@@ -5,6 +5,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Checkpoint:
         self.best_val_loss, self.seconds = math.inf, 0.0
         self.logs: Mapping[str, Any] = {}
         self.best: list[np.ndarray] = []
+        self.writer, self.written = ThreadPoolExecutor(1), Future[None]()
+        self.written.set_result(None)
         if self.path.exists():
             self._restore()
         self.tick, self.best_written, self.best_written_at = time.perf_counter(), 0, -math.inf
@@ -67,7 +70,7 @@ class Checkpoint:
                 self.write_best()
 
     def save(self) -> None:
-        """Replaces the file."""
+        """Replaces the file while training goes on; if that fails, the next call says so, or `write_best`."""
         self._count_seconds()
         best = [] if self._best_is_current() else self.best
         arrays = {
@@ -76,11 +79,12 @@ class Checkpoint:
             **{f"logs/{tag}": np.asarray(value) for tag, value in self.logs.items()},
             **self._numbers(),
         }
-        with replacing(self.path) as draft, draft.open("wb") as file:
-            np.savez(file, **arrays)
+        self.written.result()
+        self.written = self.writer.submit(_write, self.path, arrays)
 
     def write_best(self) -> None:
-        """Brings `best.weights.h5` up to date."""
+        """Brings `best.weights.h5` up to date, once the checkpoint is on disk."""
+        self.written.result()
         if self.best_epoch == self.best_written:
             return
         autoencoder = self.trainer.autoencoder
@@ -90,6 +94,10 @@ class Checkpoint:
             autoencoder.save_weights(draft)
         _assign(autoencoder.variables, current)
         self.best_written, self.best_written_at = self.best_epoch, time.perf_counter()
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self.writer.shutdown()
 
     def result(self) -> dict[str, Any]:
         """Epochs and seconds of all sessions of this run, and its best epoch."""
@@ -119,6 +127,11 @@ class Checkpoint:
                 self.best = own if self._best_is_current() else [arrays[f"best/{n}"] for n in range(len(own))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ConfigError(f"{self.path} cannot be read: resume=false moves that run aside") from error
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:

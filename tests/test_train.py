@@ -66,6 +66,7 @@ def interrupted(epochs):
 
     def save_and_keep(self):
         save(self)
+        self.written.result()
         shutil.copy(self.path, self.path.parent.with_name(f"checkpoint{self.epoch}.npz"))
 
     with pytest.MonkeyPatch.context() as patch:
