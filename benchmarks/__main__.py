@@ -16,6 +16,8 @@ PROGRAM = """
 import importlib, sys
 from telemetry import session
 session.start(None, jit_compile=False)  # quietly, and with deterministic operations, as in training
+import keras
+keras.utils.set_random_seed(0)
 section = importlib.import_module(f"benchmarks.{sys.argv[1]}")
 print("##", section.__doc__.splitlines()[0].rstrip("."), end="\\n\\n")
 print(section.run())
