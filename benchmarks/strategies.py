@@ -63,8 +63,8 @@ def measure(threads: int | None, jit_compile: bool) -> tuple[Seconds, list[str]]
         name: make_rounding(compose([f"rounding={name}", f"total_steps={STEPS}"]).rounding, STEPS)
         for name in members("rounding")
     }
-    calls = {COPY: both_ways(copied, False), BITS: draw, **{name: both_ways(f) for name, f in strategies.items()}}
-    calls = {name: repeated(once) for name, once in calls.items()}
+    once = {COPY: both_ways(copied, False), BITS: draw, **{name: both_ways(f) for name, f in strategies.items()}}
+    calls = {name: repeated(function) for name, function in once.items()}
     return in_turns(calls, ROUNDS, warm_up=2), [name for name in strategies if takes_seed(strategies[name])]
 
 
@@ -85,10 +85,10 @@ def run() -> str:
         milliseconds = 1000 * statistics.median(seconds[name]) / REPEATS
         rows.append((name, milliseconds, ratio(seconds, name, "straight_through"), *ratios, goal))
     head = ["strategy", "ms", "to `straight_through`", *(f"to a copy, {setting}" for setting in settings), "goal"]
-    text = f"""Forward and backward over 2^20 float32 values in a compiled graph, {REPEATS} times a call so that the call itself does not
-count, against copying both ways. Milliseconds, the ratio to `straight_through` and the goal are of one thread. Random
-strategies draw 32 bits a value, which alone take {bits:.3g} copies: for them the goal is about what comes on top. Where it
-is missed: each operation of TensorFlow is a pass of its own over the memory, a sine takes as long as several. XLA
-(`jit_compile=true`) fuses the passes, but not what its own sines cost.
+    text = f"""Forward and backward over 2^20 float32 values in a compiled graph, {REPEATS} times a call so that the
+call itself does not count, against copying both ways. Milliseconds, the ratio to `straight_through` and the goal are of
+one thread. Random strategies draw 32 bits a value, which alone take {bits:.3g} copies: for them the goal is about what
+comes on top. Where it is missed: each operation of TensorFlow is a pass of its own over the memory, a sine takes as
+long as several. XLA (`jit_compile=true`) fuses the passes, but its own sines are slow.
 """
     return f"{text}\n{table(head, rows)}"
