@@ -140,7 +140,7 @@ def run() -> str:
     versions = {package: installed(package) for package in ("torch", "jax")}
     peers = [name for name, (package, *_) in PEERS.items() if versions[package]]
     if not peers:
-        return "Neither PyTorch nor JAX is installed: `pip install -e .[bench]`, or `pip install torch jax`."
+        return "Neither PyTorch nor JAX is installed: `pip install torch jax`."
     rows, absent = [], set()
     for model, goal in GOALS.items():
         names = [name for name in peers if model == "image_conv" or "channels" not in name]
