@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from ._cell import per_cell, sin_pi
+from ._cell import per_cell
 
 
 def cosine(u: tf.Tensor) -> tf.Tensor:
@@ -17,6 +17,7 @@ def cosine(u: tf.Tensor) -> tf.Tensor:
     """
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return 0.5 + sin_pi(t - 0.5) / 2, math.pi / 2 * sin_pi(t)  # -cos(pi t) = sin(pi (t - 1/2))
+        slope = math.pi / 2 * tf.sin(math.pi * tf.minimum(t, 1 - t))  # so that sin(pi) is exactly 0
+        return 0.5 + tf.sin(math.pi * (t - 0.5)) / 2, slope  # -cos(pi t) = sin(pi (t - 1/2))
 
     return per_cell(curve, u)
