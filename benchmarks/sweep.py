@@ -52,5 +52,5 @@ def run() -> str:
 
 def _train(folder: Path, *words: str) -> None:
     environment = {**os.environ, "TFDS_DATA_DIR": str(folder / "data")}
-    line = [sys.executable, "train.py", f"epochs={EPOCHS}", *words]
+    line = [sys.executable, "train.py", *words, f"epochs={EPOCHS}"]
     subprocess.run(line, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

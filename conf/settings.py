@@ -21,6 +21,7 @@ INCIDENTAL = (
     "checkpoint_steps",
     "evaluate",
     "threads",
+    "cache_gb",
     "choices",
     "data.data_dir",
 )
