@@ -100,7 +100,7 @@ def _data_sets(folder: Path) -> str:
     peaks = [told[count, ON_DISK]["peak"] for count in EXAMPLES]
     return "\n".join(
         [
-            "Default runs of one epoch on noise of 28x28 pixels, a process each, once. The peak is what is added to the "
+            "Default runs of one epoch on 28x28 noise, a process each, once. The peak is what is added to the "
             "memory of a process that has TensorFlow imported. On disk are sets of more than `cache_gb` (4: of 1.3 "
             "million such images).",
             "",
@@ -141,8 +141,8 @@ def _comparisons(folder: Path) -> str:
     sooner, later = (np.diff(times) / np.diff(RUNS)).tolist()
     return "\n".join(
         [
-            f"`compare.py` over made-up runs of {STRATEGIES} strategies, 20 epochs and 40 columns each, without their own "
-            "pictures:",
+            f"`compare.py` over made-up runs of {STRATEGIES} strategies, 20 epochs and 40 columns each, without "
+            "their own pictures:",
             "",
             table(["runs", "seconds", "ms a run", "GB at the peak"], rows),
             f"- A further run's time, between {RUNS[1]} and {RUNS[2]} runs against between {RUNS[0]} and {RUNS[1]}: "
