@@ -81,7 +81,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
-    """The data in memory, and an untrained autoencoder with its optimizer.
+    """The data, and an untrained autoencoder with its optimizer.
 
     Raises:
         ConfigError: a strategy, the data, the model or the optimizer refuses its settings.
@@ -91,7 +91,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     session.start(cfg.threads, cfg.jit_compile)
     import keras
 
-    from data.pipeline import in_memory
+    from data.pipeline import read
     from models.autoencoder import Trainer
     from telemetry.gradient_flow import passes_gradient
     from telemetry.media import media_of
@@ -100,7 +100,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
         if not passes_gradient(make_rounding(cfg.rounding, 1)):  # now, so that it refuses its hyperparameters
             log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
     with explained(f"data={cfg.choices.data}"):
-        splits = in_memory(instantiate(cfg.data))
+        splits = read(instantiate(cfg.data), cfg.cache_gb)
         if (count := len(splits.train)) < cfg.batch_size:
             raise ValueError(f"has {count} training examples: batch_size must be {count} or less, got {cfg.batch_size}")
     refuse_giants(cfg, splits.train.shape[1:])

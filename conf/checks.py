@@ -70,6 +70,7 @@ RULES = {
     "checkpoint_steps": _or_null(_integer(1)),
     "evaluate": FLAG,
     "threads": _or_null(_integer(1, 1024)),
+    "cache_gb": NOT_NEGATIVE,
     "jit_compile": FLAG,
     "data.name": _or_null(TEXT),
     "data.data_dir": _or_null(FOLDER),

@@ -21,6 +21,7 @@ INCIDENTAL = (
     "checkpoint_steps",
     "evaluate",
     "threads",
+    "cache_gb",
     "choices",
     "data.data_dir",
 )
@@ -38,7 +39,7 @@ def settings(
     """
     own = _defaults(*(f"{group}={config['choices'][group]}" for group in named))["choices"]
     other = {group: name for group, name in config["choices"].items() if group in GROUPS and name != own[group]}
-    defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in GROUPS))
+    defaults = _defaults(*(f"{group}={config['choices'][group]}" for group in (*named, *other)))
     differing = difference(defaults, config, [*incidental, "seed"])
     values = {**other}
     for key, (_, ours) in differing.items():  # ours before what is only theirs: where both are, ours counts

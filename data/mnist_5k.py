@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data import images, prepared
-from data.pipeline import DataError, Splits
+from data.pipeline import DataError, Splits, as_it_is
 
 
 class Mnist5k(tfds.core.GeneratorBasedBuilder):
@@ -70,7 +70,7 @@ def load(data_dir: str | None = None) -> Splits:
     builder = prepared.prepared_builder("mnist_5k", data_dir, tfds.features.Image)
     return Splits(
         *(
-            prepared.read(builder, split, "image").map(lambda image: images.prepare(image, (28, 28)))
+            prepared.read(builder, split, "image").map(as_it_is(lambda image: images.prepare(image, (28, 28))))
             for split in Splits._fields
         )
     )

@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data import network
-from data.pipeline import DataError
+from data.pipeline import DataError, as_it_is
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def read(builder: tfds.core.DatasetBuilder, split: str, feature: str) -> tf.data
     dataset = builder.as_dataset(
         split=split, decoders=tfds.decode.PartialDecoding({feature: True}), read_config=_read_config()
     )
-    return dataset.map(lambda example: example[feature])
+    return dataset.map(as_it_is(lambda example: example[feature]))
 
 
 def _find(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data import images, prepared
-from data.pipeline import DataError, Splits
+from data.pipeline import DataError, Splits, as_it_is
 
 
 def load(
@@ -44,7 +44,7 @@ def load(
 
     def images_of(split: str) -> tf.data.Dataset:
         stored = prepared.read(builder, split, feature)
-        return stored.map(lambda image: images.prepare(image, size), num_parallel_calls=2)
+        return stored.map(as_it_is(lambda image: images.prepare(image, size)), num_parallel_calls=2)
 
     return Splits(**{key: images_of(split) for key, split in prepared.choose_splits(builder, dict(splits)).items()})
 

@@ -502,6 +502,41 @@ def test_memory_holds_every_part_in_order():
         np.testing.assert_array_equal(part, expected)
 
 
+def test_larger_sets_are_read_from_disk_bit_for_bit():
+    import tensorflow as tf
+
+    from data.on_disk import OnDisk
+    from data.pipeline import Splits, evaluation_batches, in_memory, read, training_batches
+
+    parts = [np.random.default_rng(n).normal(size=(n, 2, 1)).astype("float32") for n in (600, 1, 30)]
+    stored = Splits(*map(tf.data.Dataset.from_tensor_slices, parts))
+    size_gb = sum(part.nbytes for part in parts) / 1e9
+    held, on_disk = in_memory(stored), read(stored, 0.99 * size_gb)
+    assert all(isinstance(part, OnDisk) for part in on_disk)
+    assert not any(isinstance(part, OnDisk) for part in read(stored, size_gb))
+    for memory, disk in zip(held, on_disk, strict=True):
+        assert (len(disk), disk.shape, disk.dtype) == (len(memory), memory.shape, memory.dtype)
+        np.testing.assert_array_equal(disk[:16], memory[:16])
+        for first_step in (0, 1):
+            for batches in (
+                lambda x, step=first_step: training_batches(x, min(8, len(x)), 3, step, 2),
+                lambda x: evaluation_batches(x, 7),
+            ):
+                assert batches(disk).element_spec == batches(memory).element_spec
+                for ours, theirs in zip(batches(disk), batches(memory), strict=True):
+                    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_full_disk_is_told_before_training(monkeypatch):
+    import tensorflow as tf
+
+    from data.pipeline import DataError, Splits, read
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(DataError, match=r"the train set .*No space left on device.*TMPDIR"):
+        read(Splits(*[tf.data.Dataset.from_tensor_slices(numbers(3))] * 3), 0)
+
+
 def test_an_empty_part_is_named():
     import tensorflow as tf
 

@@ -778,3 +778,10 @@ def test_rows_of_lost_epochs_are_dropped(tmp_path):
     assert path.read_text() == "epoch,loss,val_loss\n1,1,0.1\n2,2,0.2\n3,9,0.9\n"
     path.write_text(path.read_text() + "4,7")
     assert [row["loss"] for row in read_metrics(path)] == ["1", "2", "9"]
+
+
+def test_a_run_that_reads_from_disk_is_the_same(train_small, small_run, tmp_path):
+    folder, result = small_run
+    ours = train_small("cache_gb=0")
+    assert ours["test_loss"] == result["test_loss"]
+    assert (tmp_path / "run" / "metrics.csv").read_text() == (folder / "metrics.csv").read_text()
