@@ -21,6 +21,7 @@ INCIDENTAL = (
     "checkpoint_steps",
     "evaluate",
     "threads",
+    "distribute",
     "choices",
     "data.data_dir",
 )
