@@ -195,7 +195,7 @@ def test_workers_need_a_tf_config(monkeypatch, content):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if content is not None:
         monkeypatch.setenv("TF_CONFIG", content)
-    with pytest.raises(ConfigError, match="^distribute=multi_worker needs TF_CONFIG in each worker"):
+    with pytest.raises(ConfigError, match=r"^distribute=multi_worker needs TF_CONFIG in each worker"):
         check(compose(["distribute=multi_worker"]))
 
 
