@@ -42,7 +42,10 @@ COPIES_OF_WEIGHTS = 4
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float:
     """One run; returns the hard validation loss, for sweepers. In a sweep, `telemetry.sweep` sees to what it raises."""
-    with one_sentence() if HydraConfig.get().mode == RunMode.RUN else contextlib.nullcontext():
+    single = HydraConfig.get().mode == RunMode.RUN
+    with one_sentence() if single else contextlib.nullcontext():
+        if not single and cfg.distribute == "multi_worker":
+            raise ConfigError("distribute=multi_worker is for single runs: all workers would write the sweep's files")
         result = train(cfg)
         if result.get("reason"):
             raise RunFailed(result["reason"])
