@@ -43,7 +43,10 @@ COPIES_OF_WEIGHTS = 4
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float:
     """One run; returns the hard validation loss, for sweepers. In a sweep, `telemetry.sweep` sees to what it raises."""
-    with one_sentence() if HydraConfig.get().mode == RunMode.RUN else contextlib.nullcontext():
+    single = HydraConfig.get().mode == RunMode.RUN
+    with one_sentence() if single else contextlib.nullcontext():
+        if not single and cfg.distribute == "multi_worker":
+            raise ConfigError("distribute=multi_worker is for single runs: all workers would write the sweep's files")
         result = train(cfg)
         if result.get("reason"):
             raise RunFailed(result["reason"])
@@ -72,12 +75,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if result := run.finished():
         log.info("%s is finished: hard test loss %.5f", run.path, result["test_loss"])
         return result
-    with enough_memory():
-        splits, trainer = build(cfg)
-    if not config["resume"]:
-        run.move_aside()
-    with run.claim():
-        return fit(run, trainer, splits)
+    with run.of_this_process() as run:
+        with enough_memory():
+            splits, trainer = build(cfg)
+        if not config["resume"]:
+            run.move_aside()
+        with run.claim(), trainer.replicas.together(run.path / "checkpoint.npz"):
+            return fit(run, trainer, splits)
 
 
 def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
@@ -88,14 +92,16 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     """
     from telemetry import session
 
-    session.start(cfg.threads, cfg.jit_compile)
+    session.start(cfg.threads, cfg.jit_compile, cfg.precision)
     import keras
 
     from data.pipeline import read
     from models.autoencoder import Trainer
+    from models.replicas import replicas
     from telemetry.gradient_flow import passes_gradient
     from telemetry.media import media_of
 
+    devices = replicas(cfg.distribute, cfg.batch_size)  # before TensorFlow's first operation
     with explained(f"rounding={cfg.choices.rounding}"):
         if not passes_gradient(make_rounding(cfg.rounding, 1)):  # now, so that it refuses its hyperparameters
             log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
@@ -106,15 +112,19 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     refuse_giants(cfg, splits.train.shape[1:])
     keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
     steps = count // cfg.batch_size
-    autoencoder = make_autoencoder(cfg, splits.train.shape[1:], cfg.total_steps or cfg.epochs * steps)
+    with devices.scope():
+        autoencoder = make_autoencoder(cfg, splits.train.shape[1:], cfg.total_steps or cfg.epochs * steps)
     with explained(f"loss={cfg.choices.loss}"):
         loss = instantiate(cfg.loss)
         loss(splits.train[:1], splits.train[:1])  # so that it refuses its arguments now
     media = media_of(cfg.data, splits.train.shape[1:])
-    trainer = Trainer(autoencoder, loss, media, cfg.batch_size, steps, cfg.seed)
-    with explained("optimizer"):
-        optimizer = make_optimizer(cfg.optimizer, cfg.epochs * steps)
-    optimizer.build(autoencoder.trainable_variables)
+    trainer = Trainer(autoencoder, loss, media, cfg.batch_size, steps, cfg.seed, devices)
+    with devices.scope():
+        with explained("optimizer"):
+            optimizer = make_optimizer(cfg.optimizer, cfg.epochs * steps)
+        if cfg.precision == "mixed_float16":  # whose gradients would vanish
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=cfg.jit_compile)
     return splits, trainer
 
@@ -226,7 +236,8 @@ def fit(
     checkpoint = Checkpoint(run.path, trainer, config["checkpoint_steps"])
     done, further = checkpoint.epoch, checkpoint.step - checkpoint.epoch * trainer.steps
     where = f"epoch {done}" + (f" and {further} of {trainer.steps} steps" if further else "")
-    log.info("%s %s", f"going on after {where} with" if checkpoint.step else "training", run.path)
+    shared = f", in {count} replicas" if (count := trainer.replicas.count) > 1 else ""
+    log.info("%s %s%s", f"going on after {where} with" if checkpoint.step else "training", run.path, shared)
     metrics = Metrics(run.path / "metrics.csv", done)
     progress = Progress(epochs, trainer.steps, trainer.batch_size)
     quality = Quality(trainer, splits.train[: trainer.media.examples], epochs)

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import GROUPS
 from conf.targets import refuse_foreign
+from conf.workers import refuse_bad_tf_config
 
 
 class ConfigError(ValueError):
@@ -48,6 +49,10 @@ def _list_of(rule: Rule) -> Rule:
     return Rule(holds, f"a list of one or more, each {rule.allowed}")
 
 
+def _one_of(*words: str) -> Rule:
+    return Rule(lambda v: isinstance(v, str) and v in words, f"one of {', '.join(words)}")
+
+
 POSITIVE = Rule(lambda v: (_is_integer(v) or isinstance(v, float)) and 0 < v < math.inf, "a finite number above 0")
 NOT_NEGATIVE = Rule(lambda v: v == 0 or POSITIVE.holds(v), "a finite number, 0 or more")
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
@@ -72,6 +77,8 @@ RULES = {
     "threads": _or_null(_integer(1, 1024)),
     "cache_gb": NOT_NEGATIVE,
     "jit_compile": FLAG,
+    "precision": _one_of("float32", "mixed_float16", "mixed_bfloat16"),
+    "distribute": _one_of("none", "mirrored", "multi_worker"),
     "data.name": _or_null(TEXT),
     "data.data_dir": _or_null(FOLDER),
     "data.path": _or_null(TEXT),
@@ -125,7 +132,22 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         _check_key(values, key, rule)
     for name in (*GROUPS, "optimizer"):
         _check_targets(name, values[name])
+    _check_distribute(values)
     return values
+
+
+def _check_distribute(values: dict[str, Any]) -> None:
+    choice = f"distribute={values['distribute']}"
+    if values["distribute"] != "none" and values["jit_compile"]:
+        raise ConfigError(f"{choice}: XLA would compile the step of one device only: leave out jit_compile=true")
+    if values["distribute"] != "multi_worker":
+        return
+    if values["evaluate"]:
+        raise ConfigError(f"{choice}: evaluate=true is for one machine: leave out distribute, or say mirrored")
+    try:
+        refuse_bad_tf_config()
+    except ValueError as error:
+        raise ConfigError(f"{choice} {error}") from error
 
 
 def _check_targets(name: str, node: Any) -> None:

@@ -22,6 +22,7 @@ INCIDENTAL = (
     "evaluate",
     "threads",
     "cache_gb",
+    "distribute",
     "choices",
     "data.data_dir",
 )

@@ -36,11 +36,11 @@ class Latent(keras.layers.Layer):
     """
 
     def __init__(self, *, units: int, levels: int | None, scale: float = 1.0, normalize: bool = True) -> None:
-        super().__init__(name="latent")
+        super().__init__(name="latent", dtype="float32")
         self.units = units
         self.levels = levels
         self.scale = scale
-        self.normalization = keras.layers.BatchNormalization(momentum=0.9) if normalize else None
+        self.normalization = keras.layers.BatchNormalization(momentum=0.9, dtype="float32") if normalize else None
 
     def build(self, shape: Sequence[int | None]) -> None:
         """Makes the normalisation's weights for `z` of this shape."""

@@ -98,7 +98,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         """Opens the bar at the first epoch of this session."""
-        self.began, self.done = time.perf_counter(), int(self.model.autoencoder.step)
+        self.began, self.done = time.perf_counter(), int(self.model.autoencoder.step.numpy())
         if self.bar is None and sys.stderr.isatty():
             self.bar = tqdm(total=self.epochs * self.steps, initial=self.done, unit="step", dynamic_ncols=True)
 
@@ -109,7 +109,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: object = None) -> None:
         """Takes the speed of the epoch's training, which validation ends."""
-        seconds, steps = time.perf_counter() - self.began, int(self.model.autoencoder.step) - self.done
+        seconds, steps = time.perf_counter() - self.began, int(self.model.autoencoder.step.numpy()) - self.done
         if steps:
             self.speeds.append(steps * self.batch_size / seconds)
 

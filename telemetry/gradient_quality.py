@@ -41,7 +41,7 @@ class GradientQuality:
 
     The first four are free of the bias that the reference's noise would bring, but for the square roots; so a cosine
     may come out above 1 by its error. NaN: the noise hides the reference. Networks run as in evaluation, and nothing
-    changes.
+    changes. With `precision=mixed_float16` the loss is not scaled here, so that the smallest gradients vanish.
 
     Up to `EXACT` codes an example, the reference is exact. Beyond, it is the score-function estimator with each bit
     summed out in turn, which leaves the loss's differences D_i(b) = loss(b_i = 1) - loss(b_i = 0) ("local expectation

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -16,8 +17,10 @@ from filelock import FileLock, Timeout
 from conf import GROUPS
 from conf.checks import ConfigError
 from conf.settings import NAMED_IN_PATHS, difference, settings, shown
+from conf.workers import is_chief
 from telemetry.records import DRAFT, write_atomically
 from telemetry.trouble import enough_memory, writable
+from telemetry.workers import silence
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +115,16 @@ class RunDirectory:
         with self._lock():
             path.rename(aside)
         log.info("moved the run that was there to %s", aside)
+
+    @contextmanager
+    def of_this_process(self) -> Iterator["RunDirectory"]:
+        """This one; for a worker that is not the chief, another one that ends with it: it does as the chief does."""
+        if self.config["distribute"] != "multi_worker" or is_chief():
+            yield self
+            return
+        silence()
+        with tempfile.TemporaryDirectory() as folder:
+            yield RunDirectory({**self.config, "output_dir": f"{folder}/run"})
 
     @contextmanager
     def claim(self) -> Iterator[None]:

@@ -15,12 +15,13 @@ NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
 """What Keras imports if it finds it, for parts of it that nobody here uses: a third of the seconds that it takes."""
 
 
-def start(threads: int | None, jit_compile: bool) -> None:
+def start(threads: int | None, jit_compile: bool, precision: str = "float32") -> None:
     """Imports TensorFlow, makes its operations deterministic, and drops what earlier runs in this process left behind.
 
     Args:
         jit_compile: whether XLA will compile the steps; Keras refuses that together with op determinism.
         threads: for operations; None leaves the choice to TensorFlow (one per core).
+        precision: Keras's dtype policy, of the layers that are made from now on.
 
     Raises:
         ConfigError: TensorFlow runs already, with another number of threads; or no temporary file can be made.
@@ -44,6 +45,7 @@ def start(threads: int | None, jit_compile: bool) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow and TFDS report there each file they open
     logging.getLogger("tensorflow").addFilter(_is_of_use)
     keras.backend.clear_session()
+    keras.config.set_dtype_policy(precision)
     _forget_graphs()
     if jit_compile:
         config.disable_op_determinism()  # which has no public name, and which an earlier run may have enabled
@@ -53,8 +55,10 @@ def start(threads: int | None, jit_compile: bool) -> None:
 
 def _is_of_use(record: logging.LogRecord) -> bool:
     # TensorFlow takes the same method of another run's object for the same function, traced again. AutoGraph needs
-    # temporary files, and tells each function that it has none for; ours do without it.
-    return not re.search("triggered tf.function retracing|AutoGraph could not transform", record.getMessage())
+    # temporary files, and tells each function that it has none for; ours do without it. tf.distribute tells in a dozen
+    # lines which devices it found, and how they talk.
+    of_none = "triggered tf.function retracing|AutoGraph could not transform|not using nccl allreduce"
+    return record.levelno >= logging.WARNING and not re.search(of_none, record.getMessage())
 
 
 def _forget_graphs() -> None:

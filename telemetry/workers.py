@@ -36,12 +36,17 @@ def settle(sweeper: int) -> None:
     """
     if os.getpid() == sweeper:
         return
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(logging.WARNING)
-    os.environ["TQDM_DISABLE"] = "1"
+    silence()
     name = f"ends with {sweeper}"
     if os.getppid() == sweeper and not any(thread.name == name for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=[sweeper], name=name, daemon=True).start()
+
+
+def silence() -> None:
+    """Leaves the console to another process, but for warnings."""
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"
 
 
 def _end_with(parent: int) -> None:

@@ -31,9 +31,9 @@ def forked(*words, folder):
     return subprocess.CompletedProcess(words, process.exitcode, *output)
 
 
-def begin(words, folder, log):
+def begin(words, folder, log, **environment):
     """The same, not waited for; the files `1` and `2` in `log` get what it says."""
-    process = FORKS.Process(target=_main, args=(words, folder, log))
+    process = FORKS.Process(target=_main, args=(words, folder, log, environment))
     process.start()
     return process
 
@@ -49,8 +49,9 @@ def become(words, folder, stdout, stderr):
     sys.argv = ["train.py", *words]
 
 
-def _main(words, folder, log):
+def _main(words, folder, log, environment):
     become(words, folder, Path(log, "1"), Path(log, "2"))
+    os.environ.update(environment)
 
     import train
 
