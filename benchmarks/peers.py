@@ -42,8 +42,8 @@ def ours(model: str, bare: bool) -> tuple[int, Callable[[int], object]]:
     network, optimizer = trainer.autoencoder, trainer.optimizer
     variables = network.trainable_variables
     batches = iter(training_batches(splits.train, BATCH_SIZE, 0, 0, epochs))
-    trainer.make_train_function()
     trainer.start_epoch(closely=False)
+    whole = tf.function(trainer.train_step, autograph=False)
 
     @tf.function(autograph=False)
     def step(x: tf.Tensor) -> tf.Tensor:
@@ -55,7 +55,7 @@ def ours(model: str, bare: bool) -> tuple[int, Callable[[int], object]]:
 
     def steps(count: int) -> object:
         for _ in range(count):
-            last = step(next(batches)) if bare else trainer.train_function(batches)
+            last = step(next(batches)) if bare else whole(next(batches))
         return last.numpy() if bare else last["loss"].numpy()
 
     return sum(int(tf.size(variable.value)) for variable in variables), steps

@@ -137,19 +137,13 @@ class Trainer(keras.Model):
         measured = [*self.gradient_flow.variables, *self.close_up.variables(), self.update_ratios.ratios]
         return [*self.autoencoder.variables, *self.optimizer.variables, *measured]
 
-    def make_train_function(self, force: bool = False) -> None:
-        """As Keras does; in replicas, with steps of our own."""
-        if self.replicas.count == 1:
-            super().make_train_function(force)
-        else:
-            self.train_function = self.replicas.steps(self.train_step)
-
     def make_test_function(self, force: bool = False) -> None:
-        """As Keras does; in replicas, with steps of our own."""
+        """As Keras does; its own would be in a replica's place already, where nothing updates all replicas."""
         if self.replicas.count == 1:
             super().make_test_function(force)
         elif force or self.test_function is None:
-            self.test_function: Any = self.replicas.steps(self.test_step)
+            step = tf.function(self.test_step, autograph=False, reduce_retracing=True)
+            self.test_function: Any = lambda batches: step(next(batches))
 
     def train_step(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step on `x`; returns the epoch's means so far."""

@@ -13,8 +13,6 @@ import tensorflow as tf
 from conf.checks import ConfigError, first_line
 from conf.workers import is_chief
 
-Step = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-
 GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -54,14 +52,6 @@ class Replicas:
             return function(*arguments)
         results = self.strategy.run(function, arguments)
         return tf.nest.map_structure(lambda values: self.strategy.experimental_local_results(values)[0], results)
-
-    def steps(self, step: Step) -> Callable[[Iterator[tf.Tensor]], dict[str, tf.Tensor]]:
-        """What Keras makes of a step that takes a batch: a compiled one that takes the next batch of an iterator.
-
-        Keras's own would be in a replica's place already, where TensorFlow lets nobody update all replicas.
-        """
-        compiled = tf.function(step, autograph=False, reduce_retracing=True)
-        return lambda batches: compiled(next(batches))
 
     # Within `run`:
 

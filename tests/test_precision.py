@@ -51,20 +51,22 @@ def test_only_layers_of_encoder_and_decoder_compute_in_it(build_small, precision
 
 
 def test_a_step_whose_gradients_overflow_is_left_out(build_small):
+    import tensorflow as tf
+
     splits, trainer = build_small("precision=mixed_float16")
-    trainer.make_train_function()
+    step = tf.function(trainer.train_step, autograph=False)
     model, optimizer, means = trainer.autoencoder, trainer.optimizer, trainer.gradient_flow.means
     x = splits.train[:500]
     before = [weight.numpy() for weight in model.trainable_variables]
     optimizer.dynamic_scale.assign(2.0**120)
-    trainer.train_function(iter([x]))
+    step(x)
     for weight, old in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), old)
     assert float(optimizer.dynamic_scale) == 2.0**119
     assert float(means.count) == 0
     assert int(model.step) == 1
     optimizer.dynamic_scale.assign(1024.0)
-    logs = trainer.train_function(iter([x]))
+    logs = step(x)
     assert np.isfinite([float(value) for value in logs.values()]).all()
     assert float(means.count) == 1
     assert any((weight.numpy() != old).any() for weight, old in zip(model.trainable_variables, before, strict=True))
