@@ -155,6 +155,7 @@ def test_two_workers_are_as_one_device_and_go_on_with_its_run(one_device, tmp_pa
     ] * 3
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_left_alone_says_so(tmp_path, data_dir):
     words = ["epochs=100000", "batch_size=500", "model.widths=[32]", f"data.data_dir={data_dir}", "output_dir=run"]
     with workers(tmp_path, *words) as (chief, worker):

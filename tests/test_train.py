@@ -470,15 +470,13 @@ def test_weight_decay_is_of_kernels_only(data_dir):
         np.testing.assert_allclose(variable, np.full(variable.shape, decayed), rtol=1e-6, err_msg=variable.path)
 
 
-@pytest.mark.parametrize("saved", [0, 1, 3])
+@pytest.mark.parametrize("saved", [1, 3])
 def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, killed, undisturbed, saved):
     a, expected = undisturbed
     b = tmp_path / "run"
     assert expected["best_epoch"] == 2
     shutil.copytree(killed, b)
-    (b / "checkpoint.npz").unlink()
-    if saved:
-        shutil.copy(killed.with_name(f"checkpoint{saved}.npz"), b / "checkpoint.npz")
+    shutil.copy(killed.with_name(f"checkpoint{saved}.npz"), b / "checkpoint.npz")
     assert not (b / "result.json").exists()
     with early_best() as settings:
         result = train_small(*settings)
@@ -495,7 +493,7 @@ def test_interrupted_run_goes_on_to_the_same_end(train_small, tmp_path, killed, 
     assert steps_on_the_board(b / "train") == steps_on_the_board(b / "validation") == [1, 2, 3, 4]
     assert steps_on_the_board(b / "validation", "original_above_reconstruction") == [1, 2, 3, 4]
     assert steps_on_the_board(b / "train", "config") == [0]
-    assert (f"going on after epoch {saved}" in (b / "train.log").read_text()) == (saved > 0)
+    assert f"going on after epoch {saved}" in (b / "train.log").read_text()
 
 
 def test_the_tested_weights_are_the_best_ones(undisturbed):
@@ -613,7 +611,7 @@ def test_evaluation_without_a_run_says_so(train_small):
         train_small("evaluate=true")
 
 
-@pytest.mark.parametrize("levels", ["2", "null"])
+@pytest.mark.parametrize("levels", [pytest.param("2", marks=pytest.mark.soak), "null"])
 def test_xla_gives_the_same_losses_to_rounding(train_small, tmp_path, levels):
     words = ["latent=integer", f"latent.levels={levels}", "rounding=fourier", "epochs=1"]
     train_small(*words, "jit_compile=true", output="xla")  # first: the other one leaves determinism on, as it was
