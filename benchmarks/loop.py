@@ -17,7 +17,7 @@ from telemetry.run import RunDirectory
 CASES = {
     "image_mlp": (["epochs=40"], 0.95),
     "image_conv": (["model=image_conv", "epochs=8"], 0.97),
-    "audio_conv": (["data=espeak_digits", "epochs=5"], 0.97),
+    "audio_conv": (["data=espeak_digits", "epochs=3"], 0.97),
 }
 
 

@@ -20,7 +20,7 @@ from telemetry.tensorboard import TensorBoard
 CASES = {
     "image_mlp": ([], 0.05, 30),
     "image_conv": (["model=image_conv"], 0.03, 5),
-    "audio_conv": (["data=espeak_digits"], 0.03, 4),
+    "audio_conv": (["data=espeak_digits"], 0.03, 2),
 }
 
 
