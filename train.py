@@ -149,7 +149,7 @@ def refuse_giants(cfg: DictConfig, shape: Sequence[int]) -> None:
         check_fits(needed, "its training", "make its layers, latent.units or batch_size smaller")
 
 
-def make_autoencoder(cfg: DictConfig, shape: Sequence[int], total_steps: int) -> "Autoencoder":
+def make_autoencoder(cfg: DictConfig, shape: Sequence[int | None], total_steps: int) -> "Autoencoder":
     """An untrained autoencoder for examples of a shape.
 
     Raises:

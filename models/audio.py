@@ -7,7 +7,12 @@ from keras import layers
 
 
 def conv(
-    shape: Sequence[int], units: int, *, strides: Sequence[int], channels: Sequence[int], dilations: Sequence[int]
+    shape: Sequence[int | None],
+    units: int,
+    *,
+    strides: Sequence[int],
+    channels: Sequence[int],
+    dilations: Sequence[int],
 ) -> tuple[keras.Model, keras.Model]:
     """Strided convolutions down, transposed ones up, and residual units between them.
 
@@ -19,7 +24,7 @@ def conv(
     10.23915/distill.00003).
 
     Args:
-        shape: of one clip, `[samples, 1]`.
+        shape: of one clip, `[samples, 1]`; `[None, 1]` for audio of any length, of which `x_hat` has whole frames.
         units: of the latent.
         strides: of each convolution on the way down; `frames` is samples over their product, rounded up.
         channels: after each of them; the decoder mirrors both.
@@ -44,11 +49,12 @@ def conv(
 
     code = keras.Input(encoder.output_shape[1:], name="code")
     y = _context(_linear(channels[-1], 1, name="decoder_units")(code), dilations, "decoder_context")
-    for stage, (stride, width) in reversed(list(enumerate(zip(strides, [shape[-1], *channels[:-1]], strict=True)))):
+    for stage, (stride, width) in reversed(list(enumerate(zip(strides, [x.shape[-1], *channels[:-1]], strict=True)))):
         y = _linear(width, _taps(stage, stride), stride, up=True, name=f"decoder_up_{stage}")(y)
         y = _residual(y, 1, f"decoder_residual_{stage}") if stage > 0 else y
-    x_hat = layers.Cropping1D((0, y.shape[1] - shape[0]), name="decoder_crop")(y)
-    return encoder, keras.Model(code, x_hat, name="decoder")
+    if shape[0] is not None:
+        y = layers.Cropping1D((0, y.shape[1] - shape[0]), name="decoder_crop")(y)
+    return encoder, keras.Model(code, y, name="decoder")
 
 
 def _taps(stage: int, stride: int) -> int:

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from coding.statistics import CodeStatistics
 from conf.checks import ConfigError
 from data.pipeline import Splits, evaluation_batches
 from models.autoencoder import Autoencoder, Trainer
+from telemetry.metrics import CodeCounts
 from telemetry.records import replacing
 from telemetry.run import RunDirectory
 
@@ -50,6 +52,7 @@ def conclude(run: RunDirectory, trainer: Trainer, splits: Splits, result: Mappin
         load_best(run.path, autoencoder)
         result |= measure(trainer, splits)
         save_reconstructions(run.path, trainer, splits.test)
+        code_statistics(trainer, splits.train).save(run.path)
         log.info(summary(run.path, result, trainer.media.files))
     run.write_result(result)
     return result
@@ -98,6 +101,17 @@ def save_reconstructions(path: Path, trainer: Trainer, test: tf.Tensor) -> None:
     x_hat = trainer.autoencoder.decode(code).numpy()
     np.savez_compressed(path / "reconstructions.npz", x=x, x_hat=x_hat, code=tf.cast(code, tf.int32))
     trainer.media.save(path, x.numpy(), x_hat)
+
+
+def code_statistics(trainer: Trainer, train: tf.Tensor) -> CodeStatistics:
+    """Counts the integer codes of the training set: what an entropy coder will know of them."""
+    autoencoder = trainer.autoencoder
+    latent, counts = autoencoder.latent, CodeCounts(autoencoder.latent.units, autoencoder.latent.levels)
+    count = tf.function(lambda x: counts.update_state(tf.round(autoencoder.encode(x))), autograph=False)
+    for x in evaluation_batches(train, trainer.batch_size):
+        count(x)
+    positions = autoencoder.encoder.output_shape[1:-1]
+    return CodeStatistics.of(counts.counts.numpy(), latent.levels, counts.first, train.shape[1:], positions)
 
 
 def summary(path: Path, result: Mapping[str, Any], files: str) -> str:
