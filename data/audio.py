@@ -67,14 +67,22 @@ def prepare(sound: np.ndarray, source_rate_hz: int, clip: ClipFormat, skip: int 
     Raises:
         DataError: a sample is NaN or infinite.
     """
-    sound = full_scale(sound)
-    mono = sound.mean(axis=1) if sound.ndim == 2 else sound
-    x = resample(mono, source_rate_hz, clip.sample_rate_hz)[skip : skip + clip.samples]
+    return finish(resample(mono(sound), source_rate_hz, clip.sample_rate_hz)[skip : skip + clip.samples], clip)
+
+
+def finish(x: np.ndarray, clip: ClipFormat) -> np.ndarray:
+    """The last step of `prepare`: float64 `[samples]`, at the clip's rate and not too long, to `x`."""
     peak = np.abs(x).max(initial=0)
     if clip.peak_normalize and peak > 0:
         x = x / peak
     x = np.pad(np.clip(x, -1, 1), (0, clip.samples - len(x)))
     return x.astype(np.float32)[:, None]
+
+
+def mono(sound: np.ndarray) -> np.ndarray:
+    """Stored samples `[frames]` or `[frames, channels]` as float64 `[frames]`; raises what `full_scale` does."""
+    sound = full_scale(sound)
+    return sound.mean(axis=1) if sound.ndim == 2 else sound
 
 
 def full_scale(sound: np.ndarray) -> np.ndarray:
@@ -115,18 +123,23 @@ def resample(x: np.ndarray, source_rate_hz: int, sample_rate_hz: int) -> np.ndar
     return x if up == down or not len(x) else signal.resample_poly(x, up, down, window=_filter(up, down))
 
 
-def source_range(source_rate_hz: int, clip: ClipFormat, index: int = 0) -> tuple[int, int, int]:
-    """Where the clip number `index` of a long sound lies, with what the resampling filter needs around it.
+def source_range(source_rate_hz: int, sample_rate_hz: int, first: int, samples: int) -> tuple[int, int, int]:
+    """Where a part of a long sound lies, with what the resampling filter needs around it.
+
+    Args:
+        source_rate_hz: of the sound.
+        sample_rate_hz: of the part.
+        first: its first sample.
+        samples: how many it has.
 
     Returns:
         `(start, stop, skip)`: frames to read (`stop` may lie beyond the end), and `prepare`'s `skip` for them: the
-        clip is then, sample by sample, what resampling the whole sound would have given.
+        part is then, sample by sample, what resampling the whole sound would have given.
     """
-    up, down = _ratio(source_rate_hz, clip.sample_rate_hz)
+    up, down = _ratio(source_rate_hz, sample_rate_hz)
     reach = FILTER_REACH * max(up, down) // up + 1
-    first = index * clip.samples
     start = max(0, first * down // up - reach) // down * down
-    stop = -(-(first + clip.samples) * down // up) + reach
+    stop = -(-(first + samples) * down // up) + reach
     return start, stop, first - start // down * up
 
 

@@ -56,13 +56,8 @@ def load(path: str | None, sample_rate_hz: int, clip_seconds: float, peak_normal
 
 def _pieces(file: str, clip: audio.ClipFormat) -> list[tuple[str, int]]:
     """`(file, index)` of every clip in a file."""
-    with _opened(file) as sound:
-        if sound.frames > LONGEST_FRAMES:
-            raise DataError(f"{file} does not say how long it is: write it anew, with ffmpeg into a file for example")
-        length = -(-sound.frames * clip.sample_rate_hz // sound.samplerate)
-        if not length:
-            raise DataError(f"{file} holds no sound: remove it")
-    return [(file, index) for index in range(max(1, (2 * length + clip.samples) // (2 * clip.samples)))]
+    samples = length(file, clip.sample_rate_hz)
+    return [(file, index) for index in range(max(1, (2 * samples + clip.samples) // (2 * clip.samples)))]
 
 
 def _read_all(pieces: list[tuple[str, int]], clip: audio.ClipFormat) -> np.ndarray:
@@ -77,18 +72,47 @@ def _read_all(pieces: list[tuple[str, int]], clip: audio.ClipFormat) -> np.ndarr
 
 def _read(piece: tuple[str, int], clip: audio.ClipFormat) -> np.ndarray:
     file, index = piece
-    with _opened(file) as sound:
-        start, stop, skip = audio.source_range(sound.samplerate, clip, index)
-        frames = min(stop, sound.frames) - start
-        sound.seek(start)
+    return audio.finish(part(file, index * clip.samples, clip.samples, clip.sample_rate_hz), clip)
+
+
+def part(file: str, first: int, samples: int, sample_rate_hz: int) -> np.ndarray:
+    """Some samples of a file at a rate, float64; sample by sample what resampling all of it would have given.
+
+    Args:
+        file: WAV or FLAC.
+        first: the first sample, counted at `sample_rate_hz`.
+        samples: how many; fewer come where the file ends before.
+        sample_rate_hz: of the result.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with opened(file) as sound:
+        start, stop, skip = audio.source_range(sound.samplerate, sample_rate_hz, first, samples)
+        frames = max(0, min(stop, sound.frames) - start)
+        sound.seek(min(start, sound.frames))
         stored = sound.read(frames, dtype="float64")
         if len(stored) < frames:
             raise DataError(f"{file} ends {frames - len(stored)} frames too early: repair or remove it")
-        return audio.prepare(stored, sound.samplerate, clip, skip)
+        return audio.resample(audio.mono(stored), sound.samplerate, sample_rate_hz)[skip : skip + samples]
+
+
+def length(file: str, sample_rate_hz: int) -> int:
+    """The number of samples that a file has at a rate.
+
+    Raises:
+        DataError: the file cannot be read, or holds no sound.
+    """
+    with opened(file) as sound:
+        if sound.frames > LONGEST_FRAMES:
+            raise DataError(f"{file} does not say how long it is: write it anew, with ffmpeg into a file for example")
+        if not sound.frames:
+            raise DataError(f"{file} holds no sound: remove it")
+        return -(-sound.frames * sample_rate_hz // sound.samplerate)
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[soundfile.SoundFile]:
+def opened(file: str) -> Iterator[soundfile.SoundFile]:
     """The file's header read; what goes wrong with it names the file."""
     try:
         with soundfile.SoundFile(file) as sound:

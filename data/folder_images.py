@@ -49,7 +49,7 @@ def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:
     """All images, `[files, *size, 1]`, decoded in parallel."""
     check_fits(len(files) * size[0] * size[1], f"{len(files)} images", "give fewer files, or a smaller data.image_size")
     dataset = tf.data.Dataset.from_tensor_slices(files).map(
-        lambda file: _decode(tf.io.read_file(file), size), num_parallel_calls=os.cpu_count()
+        lambda file: decode(tf.io.read_file(file), size), num_parallel_calls=os.cpu_count()
     )
     try:
         return dataset.batch(len(files)).get_single_element()
@@ -57,8 +57,8 @@ def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:
         raise DataError(_broken(files, size)) from error
 
 
-def _decode(contents: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """A JPEG or a PNG (whatever its name says) as `x`, `[*size, 1]`; PNGs keep up to 16 bits."""
+def decode(contents: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """The bytes of a JPEG or a PNG (whatever its name says) as `x`, `[*size, 1]`; PNGs keep up to 16 bits."""
     colour_type = tf.strings.substr(contents, PNG_COLOUR_TYPE_BYTE, 1)
     # asked for 4 channels where the file has no alpha, TF fills in a wrong one for PNGs of 1, 2 and 4 bits
     has_alpha = (colour_type == b"\x04") | (colour_type == b"\x06")
@@ -75,7 +75,7 @@ def _broken(files: list[str], size: tuple[int, int]) -> str:
     """Names the first file that fails: tf.data's own message doesn't."""
     for file in files:
         try:
-            _decode(tf.io.read_file(file), size)
+            decode(tf.io.read_file(file), size)
         except tf.errors.OpError as error:
             return f"{file} cannot be read as PNG or JPEG ({error.message.splitlines()[0][:200]}): repair or remove it"
     return "the images could not be read together, though each can be read alone: is there enough memory?"

@@ -75,6 +75,6 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, feature: str) -> tf.dat
 
 def _prepare(sound: tf.Tensor, rate_hz: int, clip: audio.ClipFormat) -> tf.Tensor:
     """`audio.prepare` of a sound's beginning, as an operation of TensorFlow's."""
-    _, stop, _ = audio.source_range(rate_hz, clip)
+    _, stop, _ = audio.source_range(rate_hz, clip.sample_rate_hz, 0, clip.samples)
     x = tf.numpy_function(lambda start: audio.prepare(start, rate_hz, clip), [sound[:stop]], tf.float32, stateful=False)
     return tf.ensure_shape(x, (clip.samples, 1))

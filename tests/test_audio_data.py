@@ -245,7 +245,7 @@ def test_the_clips_of_a_long_sound_join_seamlessly(source_rate_hz, sample_rate_h
     whole = prepared_clip(sound, source_rate_hz, sample_rate_hz, 1.0)
     clip = audio.clip_format(sample_rate_hz, 0.1, False)
     for index in range(10):
-        start, stop, skip = audio.source_range(source_rate_hz, clip, index)
+        start, stop, skip = audio.source_range(source_rate_hz, clip.sample_rate_hz, index * clip.samples, clip.samples)
         x = audio.prepare(sound[start:stop], source_rate_hz, clip, skip)[:, 0]
         np.testing.assert_allclose(x, whole[index * clip.samples :][: clip.samples], atol=1e-6)
     assert stop - start < 0.2 * source_rate_hz + 2 * source_rate_hz / np.gcd(source_rate_hz, sample_rate_hz)
