@@ -24,11 +24,17 @@ from conf.errors import one_sentence
 
 
 def encode(run: Path, input: Path, output: Path) -> None:
-    """Writes a file's, or a folder's, codes; decodes them again and reports what that cost and gave."""
+    """Writes a file's, or a folder's, codes; decodes them again, and reports what that cost and gave."""
+    from coding import codec, stored
+
+    codec.encode(stored.load(run), input, output)
 
 
 def decode(run: Path, input: Path, output: Path) -> None:
     """Writes the images or sounds of a file of codes."""
+    from coding import codec, stored
+
+    codec.decode(stored.load(run), input, output)
 
 
 def export(run: Path, output: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from coding import statistics
@@ -14,8 +15,6 @@ from telemetry.run import RunDirectory
 from train import make_autoencoder
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
-    import tensorflow as tf
-
     from models.autoencoder import Autoencoder
 
 
@@ -41,6 +40,12 @@ class Stored(NamedTuple):
         """Of images; otherwise, of audio."""
         return len(self.statistics.shape) == 3
 
+    def start(self) -> None:
+        """Imports TensorFlow, as training does; before any module that would import it otherwise."""
+        from telemetry import session
+
+        session.start(self.config.threads, False, self.config.precision)
+
     def model(self, shape: Sequence[int | None] | None = None) -> "Autoencoder":
         """The autoencoder with its best weights; imports TensorFlow.
 
@@ -50,9 +55,7 @@ class Stored(NamedTuple):
         Raises:
             ConfigError: the weights cannot be read.
         """
-        from telemetry import session
-
-        session.start(self.config.threads, False, self.config.precision)
+        self.start()
         from telemetry.results import load_best
 
         autoencoder = make_autoencoder(self.config, shape or self.statistics.shape, 1)
@@ -61,32 +64,39 @@ class Stored(NamedTuple):
 
 
 class Codec:
-    """Encoder and decoder as compiled functions.
+    """Encoder and decoder, compiled, in the batches of evaluation: the last bits of a result depend on the batch.
 
     Args:
         autoencoder: trained.
+        batch_size: to which examples are padded.
     """
 
-    def __init__(self, autoencoder: "Autoencoder") -> None:
+    def __init__(self, autoencoder: "Autoencoder", batch_size: int) -> None:
         import tensorflow as tf
 
-        self.autoencoder = autoencoder
+        self.batch_size = batch_size
+
+        def encode(x: tf.Tensor) -> tf.Tensor:
+            return tf.cast(tf.round(autoencoder.encode(x)), tf.int32)
+
+        def decode(code: tf.Tensor) -> tf.Tensor:
+            return autoencoder.decode(tf.cast(code, tf.float32))
+
         x = tf.TensorSpec([None, *autoencoder.encoder.input_shape[1:]], tf.float32)
         code = tf.TensorSpec([None, *autoencoder.encoder.output_shape[1:]], tf.int32)
-        self.encode = tf.function(self._encode, input_signature=[x], autograph=False)
-        self.decode = tf.function(self._decode, input_signature=[code], autograph=False)
+        self._encode = tf.function(encode, input_signature=[x], autograph=False)
+        self._decode = tf.function(decode, input_signature=[code], autograph=False)
 
-    def _encode(self, x: "tf.Tensor") -> "tf.Tensor":
-        """`x` to its integer code, int32."""
-        import tensorflow as tf
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """Examples `[n, ...]` to integer codes, int32 `[n, ..., units]`; n is at most a batch."""
+        return self._encode(self._padded(x)).numpy()[: len(x)]
 
-        return tf.cast(tf.round(self.autoencoder.encode(x)), tf.int32)
+    def decode(self, code: np.ndarray) -> np.ndarray:
+        """Integer codes, int32 `[n, ..., units]`, to `x_hat`, float32 `[n, ...]`."""
+        return self._decode(self._padded(code)).numpy()[: len(code)]
 
-    def _decode(self, code: "tf.Tensor") -> "tf.Tensor":
-        """An int32 code to `x_hat`."""
-        import tensorflow as tf
-
-        return self.autoencoder.decode(tf.cast(code, tf.float32))
+    def _padded(self, examples: np.ndarray) -> np.ndarray:
+        return np.pad(examples, [(0, self.batch_size - len(examples)), *[(0, 0)] * (examples.ndim - 1)])
 
 
 def load(path: Path) -> Stored:
