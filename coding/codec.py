@@ -35,9 +35,11 @@ def encode(stored: Stored, input: Path, path: Path) -> None:
     medium = medium_of(stored)
     items = medium.items(files, names)
     encoder, ideal = Encoder(stored.statistics), 0.0
-    for rows in _progress(medium.encode(files, items), medium.rows(items), "encoding", len):
-        encoder.write(rows)
-        ideal += ideal_bits([rows], stored.statistics)
+    with _progress("encoding", medium.rows(items)) as bar:
+        for rows in medium.encode(files, items):
+            encoder.write(rows)
+            ideal += ideal_bits([rows], stored.statistics)
+            bar.update(len(rows))
     bitstream = encoder.finish()
     header = Header(stored.digest, medium.sample_rate_hz, medium.size, items)
     data = container.pack(header, bitstream)
@@ -60,9 +62,8 @@ def decode(stored: Stored, input: Path, path: Path) -> None:
     if not folder and path.suffix.lower() != suffix:
         raise ConfigError(f"output={path} must end in {suffix}, which is what is written")
     medium = medium_of(stored)
-    decoded = decoding(stored, medium, header, bitstream)
     with output.fresh(path) as draft:
-        for item, content in _progress(decoded, len(header.items), "decoding"):
+        for item, content in decoding(stored, medium, header, bitstream):
             file = draft / item.name if folder else draft
             file.parent.mkdir(parents=True, exist_ok=True)
             medium.write(file, content)
@@ -88,8 +89,15 @@ def read(stored: Stored, path: Path) -> tuple[Header, bytes]:
 
 def decoding(stored: Stored, medium: "Images | Sounds", header: Header, bitstream: bytes) -> Iterator[tuple[Any, Any]]:
     """Each item and its content, as the medium gives them."""
-    decoder = Decoder(bitstream, medium.rows(header.items), stored.statistics)
-    return medium.decode(header.items, decoder.read)
+    count = medium.rows(header.items)
+    decoder = Decoder(bitstream, count, stored.statistics)
+    with _progress("decoding", count) as bar:
+
+        def next_rows(count: int) -> np.ndarray:
+            bar.update(count)
+            return decoder.read(count)
+
+        yield from medium.decode(header.items, next_rows)
 
 
 def medium_of(stored: Stored) -> "Images | Sounds":
@@ -128,11 +136,8 @@ def found(input: Path, is_image: bool) -> tuple[list[Path], list[str]]:
     return [input / file for file in relative], names
 
 
-def _progress(items: Iterator[Any], total: int, doing: str, count: Any = lambda item: 1) -> Iterator[Any]:
-    with tqdm(total=total, desc=doing, delay=2, leave=False, unit="row" if count is len else "file") as bar:
-        for item in items:
-            yield item
-            bar.update(count(item))
+def _progress(doing: str, rows: int) -> tqdm:
+    return tqdm(total=rows, desc=doing, unit="row", unit_scale=True, delay=2, leave=False)
 
 
 def _cost(
@@ -152,7 +157,7 @@ def _cost(
 
 def _quality(stored: Stored, medium: "Images | Sounds", header: Header, bitstream: bytes, files: Sequence[Path]) -> str:
     """Of what a decoder will give."""
-    decoded = _progress(decoding(stored, medium, header, bitstream), len(files), "decoding again")
+    decoded = decoding(stored, medium, header, bitstream)
     levels = [medium.quality_db(file, item, content) for file, (item, content) in zip(files, decoded, strict=True)]
     spread = f", {min(levels):.2f} to {max(levels):.2f}" if len(levels) > 1 else ""
     return f"{medium.QUALITY:14}{np.mean(levels):.2f} dB{spread}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import soundfile
 import tensorflow as tf
+from tqdm import tqdm
 
 from coding.container import Item
 from coding.images import Read, batches
@@ -191,7 +192,8 @@ class Sounds:
         if not self.peak_normalize:
             return item
         hop = WINDOW * self.frames.step
-        peak = max(np.abs(self._part(file, start, hop)).max(initial=0) for start in range(0, samples, hop))
+        starts = tqdm(range(0, samples, hop), desc="how loud", delay=2, leave=False)
+        peak = max(np.abs(self._part(file, start, hop)).max(initial=0) for start in starts)
         return item._replace(gain=float(np.float32(peak)) or 1.0)
 
     def _read(self, item: Item, file: Path, start: int, stop: int) -> np.ndarray:
