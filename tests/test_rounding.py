@@ -175,7 +175,8 @@ def test_yaml_and_signature_agree(strategy):
 
 
 def test_folder_needs_only_tensorflow(tmp_path):
-    """Copied alone, under another name, every strategy still runs."""
+    """Copied alone, under another name, every strategy still runs, and README's ten lines train."""
+    readme = (CODE.parent / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     shutil.copytree(CODE, tmp_path / "borrowed", ignore=shutil.ignore_patterns("__pycache__"))
     allowed = {"tensorflow", *sys.stdlib_module_names}
     for path in CODE.glob("*.py"):
@@ -193,6 +194,14 @@ for name in {[strategy.function for strategy in STRATEGIES]}:
     function = functools.partial(getattr(importlib.import_module("borrowed." + name), name), **members)
     print(name, bind(function, step=0, progress=0.0, seed=[1, 2])(tf.constant([0.0, 1.0])).shape)
 assert not {{"rounding", "hydra", "omegaconf"}} & sys.modules.keys()
+
+{readme.replace("from rounding.", "from borrowed.")}
+model.compile("adam", "mse")
+before, x = model.get_weights()[0], tf.random.uniform([32, 784])
+model.fit(x, x, verbose=0)
+assert (model.get_weights()[0] != before).any()
+code = model.layers[1](model.layers[0](x))
+assert set(code.numpy().ravel()) == {{0.0, 1.0}}
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
