@@ -22,6 +22,10 @@ from data.pipeline import DataError, as_it_is
 
 log = logging.getLogger(__name__)
 
+# For a set that is not prepared, TFDS asks Google's bucket what it knows of it. That is switched off anyway, but would
+# leave an empty temporary folder behind each time.
+tfds.core.DatasetInfo.initialize_from_bucket = lambda info: None
+
 SPLIT_NAMES = ("train", "validation", "test")
 
 

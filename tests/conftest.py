@@ -1,5 +1,6 @@
 """What tests share. TensorFlow is imported by the tests that need it, not at collection."""
 
+import functools
 import os
 import socket
 from contextlib import contextmanager
@@ -97,12 +98,23 @@ def no_full_error(monkeypatch):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """A folder where the embedded data set is prepared once for all tests."""
-    from data import mnist_5k
+    """A folder where the embedded data set is prepared once for all tests; this process decodes it once, too."""
+    import tensorflow as tf
 
+    from data import mnist_5k
+    from data.pipeline import Splits, in_memory
+
+    real = mnist_5k.load
     with shared(tmp_path_factory, "tfds") as path:
-        mnist_5k.load(str(path))
-    return path
+        held = in_memory(real(str(path)))
+
+    @functools.wraps(real)
+    def load(data_dir=None):
+        return Splits(*map(tf.data.Dataset.from_tensor_slices, held)) if data_dir == str(path) else real(data_dir)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist_5k, "load", load)
+        yield path
 
 
 def small(data_dir, output_dir, *overrides):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["keras", "matplotlib.figure", "tensorflow", "tensorboard", "hydra"])
+FORKS.set_forkserver_preload(["keras", "matplotlib.figure", "tensorflow", "tensorflow_datasets", "hydra"])
 
 
 def command(*words, **environment):

@@ -51,11 +51,12 @@ def test_best_weights_are_of_the_checkpoint_even_if_their_file_is_not(train_smal
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:5000], lambda b: b[:5000] + b"?" + b[5001:]])
 def test_a_damaged_checkpoint_is_named_and_left_alone(train_small, stopped, damage):
     path = stopped / "checkpoint.npz"
-    damaged = damage(path.read_bytes())
+    weights, damaged = (stopped / "best.weights.h5").read_bytes(), damage(path.read_bytes())
     path.write_bytes(damaged)
     with pytest.raises(ConfigError, match=r"checkpoint\.npz cannot be read: resume=false moves that run aside"):
         train_small("epochs=3")
     assert path.read_bytes() == damaged
+    assert (stopped / "best.weights.h5").read_bytes() == weights
 
 
 def test_what_a_kill_left_behind_is_cleared_away(train_small, tmp_path):

@@ -115,6 +115,13 @@ def few_rows(monkeypatch):
     monkeypatch.setattr(mnist_5k, "_rows", lambda: rows)
 
 
+def test_preparing_leaves_no_temporary_folder(tmp_path, monkeypatch, few_rows):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    load("mnist_5k", data_dir=str(tmp_path))
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_preparation_killed_in_the_middle_is_not_taken_for_finished(tmp_path, few_rows, monkeypatch):
     from data.mnist_5k import Mnist5k
 

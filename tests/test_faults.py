@@ -39,6 +39,12 @@ def board(path):
     }
 
 
+def line_of(name, text):
+    """The line of a file of ours that holds this text."""
+    (number,) = (n for n, line in enumerate((ROOT / name).read_text().splitlines(), start=1) if text in line)
+    return str(ROOT / name), number
+
+
 def same(path, expected):
     """That two run directories hold the same run."""
     assert {item.name for item in path.iterdir()} == {item.name for item in expected.iterdir()}
@@ -59,22 +65,17 @@ def same(path, expected):
 class Runs:
     """One command, undisturbed in `expected`, killed elsewhere."""
 
-    def __init__(self, folder, words):
+    def __init__(self, folder, words, traced):
         self.folder, self.words = folder, words
         self.expected = folder / "undisturbed"
-        status, self.seen, self.seconds = self.train(self.expected)
+        status, self.seen, self.seconds = self.train(self.expected, traced=traced)
         assert status == 0, self.log(self.expected)
 
-    def train(self, path, fault=None):
-        return train([*self.words, f"output_dir={path}"], f"{path}.log", fault)
+    def train(self, path, fault=None, traced=False):
+        return train([*self.words, f"output_dir={path}"], f"{path}.log", fault, traced)
 
     def log(self, path):
         return Path(f"{path}.log").read_text()
-
-    def lines(self, name, text):
-        """The lines of a file of ours that were executed and hold this text."""
-        source = (ROOT / name).read_text().splitlines()
-        return [line for line in self.seen if line[0] == str(ROOT / name) and text in source[line[1] - 1]]
 
     def somewhere(self, random):
         """A moment: any line of ours is as likely as any other, however often it runs; or any time."""
@@ -117,21 +118,21 @@ class Runs:
 
 @pytest.fixture
 def runs(tmp_path, data_dir):
-    def of(*words):
+    def of(*words, traced=False):
         short = ["epochs=2", "batch_size=500", "latent.units=4", "threads=1", f"data.data_dir={data_dir}"]
         if not any(word.startswith("model=") for word in words):
             short.append("model.widths=[16]")
-        return Runs(tmp_path, [*short, *words])
+        return Runs(tmp_path, [*short, *words], traced)
 
     return of
 
 
 def test_killed_in_training_in_a_checkpoint_in_pictures_and_at_the_end_it_ends_the_same(runs):
     ours = runs("rounding=uniform_noise", "checkpoint_steps=3")
-    (step,) = ours.lines("models/training.py", "checkpoint.end_step(")
-    (picture,) = ours.lines("telemetry/tensorboard.py", "pictures.staircase(")
-    (saved,) = ours.lines("models/training.py", "if not trainer.stop_training:")
-    (tested,) = ours.lines("telemetry/results.py", "save_reconstructions(run.path")
+    step = line_of("models/training.py", "checkpoint.end_step(")
+    picture = line_of("telemetry/tensorboard.py", "pictures.staircase(")
+    saved = line_of("models/training.py", "if not trainer.stop_training:")
+    tested = line_of("telemetry/results.py", "save_reconstructions(run.path")
     moments = [
         Fault(signal.SIGINT, line=step, count=5),
         Fault(signal.SIGKILL, write=True, count=2),
@@ -159,4 +160,4 @@ def test_killed_in_training_in_a_checkpoint_in_pictures_and_at_the_end_it_ends_t
 )
 def test_killed_anywhere_it_ends_the_same(runs, words):
     chance = random.Random(int(os.environ.get("SEED", "0")))
-    assert runs(*words).survive(["somewhere"] * 10, chance) == 10
+    assert runs(*words, traced=True).survive(["somewhere"] * 10, chance) == 10

@@ -1,5 +1,6 @@
 """gallery.py: what the pictures show, against the strategies' closed forms, and how it is called."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ VARIATIONS = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "gallery.yaml
 DRAWS = 100
 
 
+@functools.cache
 def configs(name):
     return gallery.composed(name, VARIATIONS.get(name, [{}]))
 

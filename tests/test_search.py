@@ -195,5 +195,11 @@ def test_a_search_from_the_command_line_goes_on(tmp_path, data_dir):
     best = min(rows, key=lambda row: float(row["val_loss"]))
     (line,) = [line for line in second.stdout.splitlines() if line.startswith("the best of 2 trials again: ")]
     assert set(best["settings"].split()) <= set(line.split())
-    again = forked(*line.split("python train.py ")[1].replace("'", "").split(), folder=tmp_path)
-    assert "is finished" in again.stdout
+    best_words = line.split("python train.py ")[1].replace("'", "").split()
+    assert "is finished" in forked(*best_words, folder=tmp_path).stdout
+    (tmp_path / "alone").mkdir()
+    assert "val_soft_loss" in (tmp_path / best["path"] / "train.log").read_text()
+    threads = json.loads((tmp_path / best["path"] / "result.json").read_text())["config"]["threads"]
+    assert forked(*best_words, f"threads={threads}", folder=tmp_path / "alone").returncode == 0
+    alone, beside_another = (folder / best["path"] / "metrics.csv" for folder in (tmp_path / "alone", tmp_path))
+    assert alone.read_bytes() == beside_another.read_bytes()

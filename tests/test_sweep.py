@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import shared
 from filelock import FileLock
-from processes import begin, command, forked
+from processes import begin, forked
 
 from conf import compose
 from conf.checks import check
@@ -114,20 +114,6 @@ def test_a_run_in_a_sweep_is_bit_equal_to_the_same_run_alone(undisturbed, words,
     path = directory([*RUNS[3], *words])
     assert forked(*RUNS[3], *words, folder=tmp_path).returncode == 0
     assert (tmp_path / path / "metrics.csv").read_bytes() == (folder / path / "metrics.csv").read_bytes()
-
-
-def test_runs_side_by_side_are_bit_equal_to_those_one_after_another(undisturbed, words, tmp_path):
-    folder, _ = undisturbed
-    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    result = command("-m", *parallel, RUNS[0][0], SWEPT[1], *words, PWD=str(tmp_path))
-    assert (result.returncode, result.stderr) == (0, "")
-    paths = [directory([*run, *words]) for run in RUNS[:2]]
-    first, second = ((tmp_path / path / "metrics.csv").read_bytes() for path in paths)
-    assert first != second
-    assert [first, second] == [(folder / path / "metrics.csv").read_bytes() for path in paths]
-    assert result.stdout.count(" finished in ") == 2
-    assert "val_soft_loss" not in result.stdout, "what runs say side by side would be mixed"
-    assert "val_soft_loss" in (tmp_path / paths[1] / "train.log").read_text()
 
 
 def test_what_fails_is_a_row_and_the_others_go_on(words, tmp_path):

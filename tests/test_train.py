@@ -398,18 +398,6 @@ def test_tensorboard_plays_each_original_beside_its_reconstruction(finished_audi
     assert {"epoch_si_sdr", "epoch_bits_per_second"} <= set(board.Tags()["tensors"])
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["loss=spectral"], r"loss=spectral: needs audio .* choose loss=squared_error"),
-        (["model=audio_conv"], r"model=audio_conv: needs audio"),
-    ],
-)
-def test_what_is_for_audio_refuses_images(train_small, overrides, message):
-    with pytest.raises(ConfigError, match=message):
-        train_small(*overrides)
-
-
 def test_loss_is_in_the_path_only_where_it_is_not_the_datas_own():
     def path(*words):
         return str(default_path(check(compose(words))))
@@ -635,7 +623,6 @@ def test_hard_warns_that_the_encoder_stays_as_it_is(train_small, caplog):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["rounding=soft_round", "rounding.alpha=-1"], "rounding=soft_round: alpha must be .* got -1"),
         (["rounding=soft_round", "rounding.alpha=steep"], "rounding=soft_round: alpha must be .* got 'steep'"),
         (["rounding=soft_round_annealed", "rounding.alpha.end_learning_rate=-2"], r"alpha must be .* got -2\.0"),
         (
@@ -650,8 +637,6 @@ def test_hard_warns_that_the_encoder_stays_as_it_is(train_small, caplog):
         (["rounding=switch", "rounding.at=1"], r"rounding=switch: at must be .* got 1"),
         (["rounding=switch", "rounding@rounding.before=soft_round", "rounding.before.alpha=-1"], "alpha must be .* -1"),
         (["+rounding.typo=1"], "rounding=straight_through: .*unexpected keyword argument 'typo'"),
-        (["batch_size=4001"], "data=mnist_5k: .* batch_size must be 4000 or less, got 4001"),
-        (["model=image_conv", "model.channels=[4,4,4]"], "model=image_conv: .* multiples of 8, got 28 x 28"),
         (["+latent.typo=1"], "latent=binary: .*unexpected keyword argument 'typo'"),
         (["+optimizer.typo=1"], "optimizer: "),
         (["optimizer._target_=keras.optimizers.Nope"], "optimizer: "),
