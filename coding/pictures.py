@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from telemetry.comparison.drawing import FONT, LINE, WIDTH
-from telemetry.comparison.reconstructions import QUIETEST_DB, spectrogram
+from telemetry.comparison.reconstructions import spectrogram
 
 UNITS = 128
 """Units, at most, that have a row of pictures: the strongest."""
@@ -22,16 +22,17 @@ LEVELS, EXAMPLES, NEAREST = 16, 6, 7
 LARGEST_TILE = 0.9
 """Inches."""
 
-CHANGE = colormaps["RdBu_r"]
+CHANGE, LEVEL = colormaps["RdBu_r"], colormaps["viridis"]
 
 
 class Images:
     """Examples `[height, width, 1]` in [0, 1]."""
 
-    shown, pairs, steps = 4, 4, 9
-    """Examples beside each unit, pairs of examples with a path between them, steps of a path."""
+    pairs, steps = 4, 9
+    """Pairs of examples with a path between them, and steps of a path."""
 
-    changes = "red: brighter, blue: darker"
+    shown = 4
+    """Examples beside each unit."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.ratio = shape[0] / shape[1]
@@ -40,9 +41,38 @@ class Images:
         """The image."""
         return np.clip(x[..., 0], 0, 1)
 
-    def change(self, change: np.ndarray, largest: float) -> np.ndarray:
-        """Red where it becomes brighter, blue where darker."""
-        return CHANGE(0.5 + 0.5 * change[..., 0] / (largest or 1))
+    def places(self, x_hat: np.ndarray, positions: Sequence[int]) -> np.ndarray:
+        """Where a unit takes its step: everywhere; bool `[n, ...]`."""
+        return np.ones((len(x_hat), *positions), bool)
+
+    def excerpt(self, change: np.ndarray, up: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """What is drawn of a unit's step: the mean of the absolute change, and the first examples' change."""
+        return np.concatenate([np.abs(change).mean(axis=0, keepdims=True), change[: self.shown]])[..., 0]
+
+    def effects(self, x_hat: np.ndarray, excerpts: np.ndarray, order: np.ndarray) -> tuple[str, Figure]:
+        """What one step of each unit changes.
+
+        Args:
+            x_hat: examples before the step.
+            excerpts: of the units' steps, as `excerpt` gives them.
+            order: of the units, strongest first.
+        """
+        largest = float(np.quantile(np.abs(excerpts[:, 1:]), 0.999)) or 1
+        means = 1 - excerpts[:, 0] / (excerpts[:, 0].max() or 1)
+        rows = [
+            Row(f"{unit}", [means[unit], *(CHANGE(0.5 + 0.5 * change / largest) for change in excerpts[unit, 1:])])
+            for unit in order[:UNITS]
+        ]
+        top = Row("x_hat", [self.tile(x) for x in (x_hat.mean(axis=0), *x_hat[: self.shown])])
+        across = 1 if len(rows) <= 8 else 2 if len(rows) <= 24 else 4
+        title = "What one step of each unit changes, strongest units first"
+        figure = sheet(title, rows, self.ratio, ["mean", "examples"], [top], across)
+        caption = (
+            "A row for each unit: the change as it alone takes one step (a bit is flipped, an integer goes up by one, "
+            f"or down where it is the highest): mean of its absolute value over {len(x_hat)} validation examples, "
+            "then a few of them, red where they become brighter, blue where darker."
+        )
+        return caption, figure
 
     def sounds(self, paths: Sequence[np.ndarray]) -> dict[str, bytes]:
         """None."""
@@ -56,20 +86,65 @@ class Sounds:
         sample_rate_hz: samples a second.
     """
 
-    shown, pairs, steps = 3, 3, 6
-    changes = f"spectrograms of the difference, from {QUIETEST_DB:.0f} dB to full scale"
+    pairs, steps = 3, 7
     ratio = 0.7
+    around = 6
+    """Frames before the one in which a unit takes its step, and after it, that are shown."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
 
     def tile(self, x: np.ndarray) -> np.ndarray:
         """The spectrogram, low frequencies below."""
-        return spectrogram(x[:, 0])
+        return LEVEL(spectrogram(x[:, 0]))
 
-    def change(self, change: np.ndarray, largest: float) -> np.ndarray:
-        """The spectrogram of what is added."""
-        return spectrogram(change[:, 0])
+    def places(self, x_hat: np.ndarray, positions: Sequence[int]) -> np.ndarray:
+        """Where a unit takes its step: in each sound's loudest frame; bool `[n, frames]`."""
+        frames = np.array_split(x_hat[..., 0] ** 2, positions[0], axis=1)
+        loudest = np.stack([part.sum(axis=1) for part in frames], axis=1).argmax(axis=1)
+        return np.arange(positions[0]) == loudest[:, None]
+
+    def excerpt(self, change: np.ndarray, up: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """What is drawn of a unit's step: the change around it, as it would be on the way up; `[n, samples]`."""
+        step = -(-change.shape[1] // places.shape[1])
+        samples = (2 * self.around + 1) * step
+        padded = np.pad(change[..., 0], [(0, 0), (self.around * step, samples)])
+        starts = places.argmax(axis=1) * step
+        return up[:, None] * np.stack([row[start : start + samples] for row, start in zip(padded, starts, strict=True)])
+
+    def effects(self, x_hat: np.ndarray, excerpts: np.ndarray, order: np.ndarray) -> tuple[str, Figure]:
+        """What one step of each unit adds, over time and by frequency; arguments as in `Images.effects`."""
+        excerpts = excerpts[order[:UNITS]]
+        count, samples = len(excerpts), excerpts.shape[-1]
+        waves = excerpts.mean(axis=1)
+        power = np.mean(np.abs(np.fft.rfft(excerpts)) ** 2, axis=1)
+        level = 10 * np.log10(np.maximum(power / (power.max() or 1), 1e-12))
+        figure = Figure(figsize=(WIDTH, 1 + 0.22 * max(count, 6)), dpi=150, layout="constrained")
+        over_time, by_frequency = figure.subplots(1, 2)
+        t = (np.arange(samples) - samples / 2) / self.sample_rate_hz * 1000
+        for row, wave in enumerate(waves):
+            over_time.plot(t, row - 0.75 * wave / (np.abs(waves).max() or 1), color="#0072B2", linewidth=0.7)
+        over_time.set_title("what one step adds, mean", fontsize=FONT + 2, loc="left")
+        over_time.set(xlim=(t[0], t[-1]), ylim=(count - 0.2, -0.8))
+        over_time.set_xlabel("ms from the middle of the frame", fontsize=FONT)
+        over_time.set_ylabel("unit, strongest first", fontsize=FONT)
+        extent = (0, self.sample_rate_hz / 2000, count - 0.5, -0.5)
+        image = by_frequency.imshow(level, aspect="auto", extent=extent, vmin=-40, vmax=0)
+        by_frequency.set_title("by frequency, mean power", fontsize=FONT + 2, loc="left")
+        by_frequency.set_xlabel("kHz", fontsize=FONT)
+        bar = figure.colorbar(image, ax=by_frequency, pad=0.02, fraction=0.05)
+        bar.ax.tick_params(labelsize=FONT)
+        bar.set_label("dB below the largest", fontsize=FONT)
+        for axis in (over_time, by_frequency):
+            axis.tick_params(labelsize=FONT)
+            axis.set_yticks(range(count), [f"{unit}" for unit in order[:UNITS]], fontsize=min(FONT, 7))
+            axis.spines[:].set_visible(False)
+        caption = (
+            "Each unit alone takes one step in the loudest frame of a clip (a bit is flipped, an integer goes up by "
+            "one, or down where it is the highest): what that adds to the sound on the way up, mean over "
+            f"{len(x_hat)} validation clips, and its spectrum."
+        )
+        return caption, figure
 
     def sounds(self, paths: Sequence[np.ndarray]) -> dict[str, bytes]:
         """Each step of each path."""
@@ -144,53 +219,19 @@ def sheet(
     return figure
 
 
-def steps(
-    kind: Images | Sounds, x_hat: np.ndarray, means: np.ndarray, changes: np.ndarray, effects: np.ndarray
-) -> tuple[str, Figure]:
-    """What one step of each unit changes, strongest first.
-
-    Args:
-        kind: of the examples.
-        x_hat: a few of them, decoded.
-        means: mean absolute change, `[units, ...]`.
-        changes: of these few examples, `[units, n, ...]`.
-        effects: root mean square change, `[units]`.
-    """
-    order = np.argsort(-effects, kind="stable")[:UNITS]
-    largest = float(np.quantile(np.abs(changes), 0.999))
-    rows, image = [], isinstance(kind, Images)
-    for unit in order:
-        mean = [1 - means[unit][..., 0] / (means.max() or 1)] if image else []
-        rows.append(Row(f"{unit}", [*mean, *(kind.change(change, largest) for change in changes[unit])]))
-    originals = [kind.tile(x) for x in x_hat]
-    blank = [np.ones((1, 1))] if image else []
-    across = 1 if len(rows) <= 8 else 2 if len(rows) <= 24 else 4
-    heads = ["mean"] * image
-    title = f"What one step of each unit changes, the strongest first; {kind.changes}"
-    figure = sheet(
-        title, rows, kind.ratio, heads, [Row("x_hat", [*blank, *originals])], across if image else min(across, 2)
-    )
-    of = f"the {len(order)} strongest of {len(effects)} units" if len(order) < len(effects) else "each unit"
-    caption = (
-        f"A row for {of}: what becomes of the examples in the top row if it alone takes one step (a bit is flipped, an "
-        f"integer goes up by one, or down where it is the highest; of sounds in all frames); {kind.changes}."
-    ) + (" First, the mean of the change's absolute value over many examples (darker: more)." if image else "")
-    return caption, figure
-
-
-def sweeps(kind: Images | Sounds, codes: np.ndarray, rows: Sequence[tuple[int, np.ndarray]]) -> tuple[str, Figure]:
+def sweeps(kind: Images | Sounds, codes: np.ndarray, rows: Sequence[tuple[str, np.ndarray]]) -> tuple[str, Figure]:
     """One example with one unit set to each code.
 
     Args:
         kind: of the example.
         codes: that a unit is set to.
-        rows: for each unit that is shown its number, and `x_hat` `[codes, ...]`.
+        rows: for each unit that is shown a label, and `x_hat` `[codes, ...]`.
     """
-    shown = [Row(f"{unit}", [kind.tile(x) for x in x_hat]) for unit, x_hat in rows]
-    figure = sheet("One unit set to each code, the strongest first", shown, kind.ratio, [f"{code}" for code in codes])
+    shown = [Row(label, [kind.tile(x) for x in x_hat]) for label, x_hat in rows]
+    figure = sheet("One unit set to each code, strongest units first", shown, kind.ratio, [f"{code}" for code in codes])
     caption = (
-        "One test example, with one unit (the row) set to one code after the other, all other units as they are; the "
-        "strongest units first. Of sounds, in all frames."
+        "One test example, with one unit (the row) set to one code after the other and all other units as they are; in "
+        "brackets the code that this unit has by itself."
     )
     return caption, figure
 
@@ -237,12 +278,13 @@ def neighbours(
     return caption, figure
 
 
-def usage(units: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, Figure]:
+def usage(units: pd.DataFrame, counts: pd.DataFrame, levels: int | None) -> tuple[str, Figure]:
     """Bits, effect and codes of each unit.
 
     Args:
         units: as `walk.units_of` gives them.
         counts: how often each takes each code.
+        levels: how many codes exist; None for all integers.
     """
     figure = Figure(figsize=(WIDTH, 6), dpi=150, layout="constrained")
     bits, effect, codes = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.4])
@@ -254,7 +296,7 @@ def usage(units: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, Figure]:
     bits.set_title("bits used" + ("; dashed: possible" if np.isfinite(possible) else ""), fontsize=FONT + 2, loc="left")
     effect.bar(units["unit"], units["effect"], color="#D55E00", width=0.8)
     effect.set_title("change of x_hat by one step, root mean square", fontsize=FONT + 2, loc="left")
-    low, high = int(counts.columns[0]), int(counts.columns[-1])
+    low, high = (0, levels - 1) if levels else (int(counts.columns[0]), int(counts.columns[-1]))
     shares = counts.reindex(columns=range(low, high + 1), fill_value=0).to_numpy()
     shares = shares / shares.sum(axis=1, keepdims=True)
     extent = (-0.5, len(shares) - 0.5, low - 0.5, high + 0.5)
@@ -265,9 +307,9 @@ def usage(units: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, Figure]:
     bar.ax.tick_params(labelsize=FONT)
     for axis in (bits, effect, codes):
         axis.tick_params(labelsize=FONT)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.spines[["top", "right"]].set_visible(False)
-    codes.yaxis.get_major_locator().set_params(integer=True)
+    codes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     caption = (
         "By unit, on the validation set: entropy of its codes, what one step of it changes, how often it takes each."
     )
@@ -278,9 +320,10 @@ def players(sounds: Mapping[str, bytes]) -> str:
     """HTML to listen to WAV files; empty where there are none."""
     if not sounds:
         return ""
-    lines = [
-        f'<p>{escape(name.replace("_", " "))}<br><audio controls src="data:audio/wav;base64,'
-        f'{base64.b64encode(content).decode()}"></audio></p>'
-        for name, content in sounds.items()
-    ]
+    paths: dict[str, list[str]] = {}
+    for name, content in sounds.items():
+        data = base64.b64encode(content).decode()
+        player = f'<audio controls style="width: 9em" src="data:audio/wav;base64,{data}"></audio>'
+        paths.setdefault(name.partition("_step")[0], []).append(player)
+    lines = [f"<p>{escape(name.replace('_', ' '))}<br>{' '.join(each)}</p>" for name, each in paths.items()]
     return "\n".join(["<h2>Listen to the interpolation</h2>", *lines])

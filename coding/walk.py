@@ -1,11 +1,10 @@
 """A walk through the latent of a trained run: what its units do, what lies between two codes, which codes are near.
 
-Codes are int32 `[n, ..., units]`. Of sounds, what is done to a unit is done to it in all frames.
+Codes are int32 `[n, ..., units]`.
 """
 
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ MOST = 10_000
 NOTES = (
     "bits: entropy of a unit's codes, each unit on its own; on the validation set, and on the training set.",
     "effect: root mean square change of x_hat, over validation examples, if the unit alone takes one step: a bit is "
-    "flipped, an integer goes up by one, or down where it is the highest; of sounds in all frames.",
+    "flipped, an integer goes up by one, or down where it is the highest; of sounds in the loudest frame only.",
 )
 
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -101,12 +100,10 @@ class Latent:
         parts = [self.codec.decode(codes[start : start + size]) for start in range(0, len(codes), size)]
         return np.concatenate(parts)
 
-    def stepped(self, codes: np.ndarray, unit: int) -> np.ndarray:
-        """One unit a step up, or down where there is none above."""
-        codes = codes.copy()
+    def up(self, codes: np.ndarray) -> np.ndarray:
+        """Of each code its one step: 1, or -1 where there is none above."""
         highest = np.inf if self.levels is None else self.levels - 1
-        codes[..., unit] += np.where(codes[..., unit] < highest, 1, -1).astype(np.int32)
-        return codes
+        return np.where(codes < highest, 1, -1).astype(np.int32)
 
 
 def walk(latent: Latent, splits: Splits[Any]) -> tuple[pd.DataFrame, dict[str, Any], dict[str, bytes]]:
@@ -117,18 +114,21 @@ def walk(latent: Latent, splits: Splits[Any]) -> tuple[pd.DataFrame, dict[str, A
     """
     kind = latent.kind
     validation = latent.encode(splits.validation)
-    effects, means, changes = effects_of(latent, validation[:FOR_EFFECT])
+    few = validation[:FOR_EFFECT]
+    x_hat = latent.decode(few)
+    effects, excerpts = effects_of(latent, few, x_hat)
     units, counts = units_of(latent, validation, effects), counts_of(validation)
     order = np.argsort(-effects, kind="stable")
+    figures = {"usage": pictures.usage(units, counts, latent.levels), "steps": kind.effects(x_hat, excerpts, order)}
     examples = splits.test[: pictures.EXAMPLES].numpy()
     codes = latent.encode(splits.test[: len(examples)])
     x_hat = latent.decode(codes)
-
-    figures = {"usage": pictures.usage(units, counts)}
-    figures["steps"] = pictures.steps(kind, latent.decode(validation[: kind.shown]), means, changes, effects)
-    if latent.levels != 2:
+    if latent.levels != 2 and codes.ndim == 2:  # a sound has many codes of a unit
         swept = swept_codes(counts, pictures.LEVELS)
-        rows = [(int(unit), latent.decode(set_to(codes[0], unit, swept))) for unit in order[: pictures.UNITS]]
+        rows = [
+            (f"{unit} ({codes[0, unit]})", latent.decode(set_to(codes[0], unit, swept)))
+            for unit in order[: pictures.UNITS]
+        ]
         figures["sweeps"] = pictures.sweeps(kind, swept, rows)
     pairs = [(i, int(distances(codes[i], codes).argmax())) for i in range(min(kind.pairs, len(codes)))]
     paths = [latent.decode(path_of(codes[a], codes[b], order, kind.steps)) for a, b in pairs]
@@ -143,20 +143,26 @@ def walk(latent: Latent, splits: Splits[Any]) -> tuple[pd.DataFrame, dict[str, A
     return units, figures, kind.sounds(paths)
 
 
-def effects_of(latent: Latent, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a step of each unit changes in `x_hat`.
+def effects_of(latent: Latent, codes: np.ndarray, x_hat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a step of each unit changes.
+
+    Args:
+        latent: of a run.
+        codes: some examples'.
+        x_hat: decoded.
 
     Returns:
-        Its root mean square `[units]`, the mean of its absolute value over examples, `[units, ...]`, and the changes
-        of the first few examples, `[units, n, ...]`.
+        The change's root mean square `[units]`, and what is drawn of it, `[units, ...]`.
     """
-    x_hat, effects, means, first = latent.decode(codes), [], [], []
+    places = latent.kind.places(x_hat, codes.shape[1:-1])
+    effects, excerpts = [], []
     for unit in range(latent.units):
-        change = latent.decode(latent.stepped(codes, unit)) - x_hat
+        changed, up = codes.copy(), latent.up(codes[..., unit])
+        changed[..., unit] += np.where(places, up, 0)
+        change = latent.decode(changed) - x_hat
         effects.append(math.sqrt(np.mean(change**2, dtype=np.float64)))
-        means.append(np.abs(change).mean(axis=0))
-        first.append(change[: latent.kind.shown])
-    return np.array(effects), np.stack(means), np.stack(first)
+        excerpts.append(latent.kind.excerpt(change, up[places], places))
+    return np.array(effects), np.stack(excerpts)
 
 
 def counts_of(codes: np.ndarray) -> pd.DataFrame:
@@ -197,9 +203,9 @@ def swept_codes(counts: pd.DataFrame, most: int) -> np.ndarray:
 
 
 def set_to(code: np.ndarray, unit: int, values: np.ndarray) -> np.ndarray:
-    """An example's code with one unit set to each of some values, `[values, ..., units]`."""
+    """A code `[units]` with one unit set to each of some values, `[values, units]`."""
     codes = np.repeat(code[None], len(values), axis=0)
-    codes[..., unit] = np.reshape(values, [-1] + [1] * (code.ndim - 1))
+    codes[:, unit] = values
     return codes
 
 
