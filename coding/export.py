@@ -89,7 +89,10 @@ def export(stored: Stored, path: Path) -> None:
     notes = []
     with output.fresh(path) as draft:
         signatures = Signatures(autoencoder)
-        tf.saved_model.save(signatures, draft, {"encode": signatures.encode, "decode": signatures.decode})
+        try:
+            tf.saved_model.save(signatures, draft, {"encode": signatures.encode, "decode": signatures.decode})
+        except tf.errors.OpError as error:  # a full or read-only disk, in TensorFlow's words
+            raise OSError(first_line(error)) from error
         forms = [saved_model(draft)]
         try:
             (draft / TFLITE).write_bytes(converted(signatures))

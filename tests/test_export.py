@@ -15,22 +15,16 @@ import codec
 from conf.checks import ConfigError
 
 
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    from coding import export
-
-    monkeypatch.setattr(export, "SECONDS", 0.0)
-    monkeypatch.setattr(export, "REPETITIONS", 1)
-
-
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
-    """The folder that `export` makes of a run, once."""
+    """The folder that `export` makes of a run, once, without the report; and the run's."""
+    from coding import export
 
     @functools.cache
     def of(model, latent):
         folder = tiny_run(model, latent)
-        with shared(tmp_path_factory, f"export-{model}") as path:
+        with shared(tmp_path_factory, f"export-{model}") as path, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "report", lambda stored, forms: "")
             if not (path / "made").exists():
                 codec.main(["export", f"run={folder}", f"output={path / 'made'}"])
         return path / "made", folder
@@ -95,6 +89,24 @@ def test_saved_models_need_nothing_of_this_repository(exported, tmp_path):
     assert done.stdout.split()[1::2] == ["models", "rounding", "train", "coding"], done.stderr
 
 
+@pytest.mark.parametrize(("model", "latent"), TINY_RUNS[:1])
+def test_the_report_compares_each_form_with_the_run(model, latent, exported, monkeypatch):
+    from coding import export, stored
+
+    monkeypatch.setattr(export, "SECONDS", 0.0)
+    monkeypatch.setattr(export, "REPETITIONS", 1)
+    path, folder = exported(model, latent)
+    good = export.saved_model(path)
+    bad = export.Form("wrong", 12345, lambda x: good.encode(x) + np.eye(1, 6, dtype=np.int32), good.decode)
+    own, _, right, _, wrong, _ = export.report(stored.load(folder), [good, bad]).splitlines()[-6:]
+    assert own.startswith("as trained")
+    assert right.startswith("SavedModel")
+    assert wrong.split()[:3] == ["wrong", "12,345", "1"]
+    frames = 4 * 51
+    for line, differ in ((own, 0), (right, 0), (wrong, frames)):
+        assert f" {differ} of {6 * frames:,} " in line
+
+
 def test_a_model_that_tflite_does_not_take(tiny_run, tmp_path, monkeypatch, caplog):
     from coding import export
 
@@ -114,13 +126,14 @@ def test_a_model_that_tflite_does_not_take(tiny_run, tmp_path, monkeypatch, capl
 
 
 def test_a_full_disk_leaves_nothing(tiny_run, tmp_path, monkeypatch):
-    from coding import export
+    import tensorflow as tf
 
-    def fail(*args):
-        raise OSError(28, "No space left on device")
+    def fail(signatures, path, *args):
+        path.mkdir()
+        (path / "saved_model.pb").touch()
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    monkeypatch.setattr(export, "readme", fail)
-    monkeypatch.setattr(export, "converted", lambda signatures: b"no model")
+    monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(ConfigError, match="No space left"):
         codec.main(["export", f"run={tiny_run(*TINY_RUNS[-1])}", f"output={tmp_path / 'out'}"])
     assert not [*tmp_path.iterdir()]

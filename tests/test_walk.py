@@ -20,13 +20,13 @@ def walked(request, tiny_run, tmp_path_factory):
 
 def test_units_are_measured(walked):
     """Against the whole set at once, in the autoencoder itself."""
-    from train import build
+    from coding import stored
+    from coding.walk import splits_of
 
     folder, path = walked
     cfg = OmegaConf.load(folder / "config.yaml")
-    splits, trainer = build(cfg)
-    autoencoder = trainer.autoencoder
-    autoencoder.load_weights(folder / "best.weights.h5")
+    run = stored.load(folder)
+    splits, autoencoder = splits_of(run), run.model()
     code = np.round(autoencoder.encode(splits.validation)).astype(int)
     table = pd.read_csv(path / "units.csv")
     assert table["unit"].tolist() == list(range(6))
