@@ -39,10 +39,28 @@ def decode(run: Path, input: Path, output: Path) -> None:
 
 def export(run: Path, output: Path) -> None:
     """Writes the model in forms that other programs read."""
+    from coding import output as place
+    from coding import stored
+
+    place.refuse_existing(output)
+    trained = stored.load(run)
+    trained.start()
+    from coding import export as forms
+
+    forms.export(trained, output)
 
 
 def inspect_(run: Path, output: Path) -> None:
     """Draws what the latent's units do."""
+    from coding import output as place
+    from coding import stored
+
+    place.refuse_existing(output)
+    trained = stored.load(run)
+    trained.start()
+    from coding import walk
+
+    walk.inspect(trained, output)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

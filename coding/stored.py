@@ -46,6 +46,10 @@ class Stored(NamedTuple):
 
         session.start(self.config.threads, False, self.config.precision)
 
+    def data(self) -> dict[str, Any]:
+        """The configuration of its data set, with the places where that was."""
+        return RunDirectory({"output_dir": self.path}).stored()["data"]
+
     def model(self, shape: Sequence[int | None] | None = None) -> "Autoencoder":
         """The autoencoder with its best weights; imports TensorFlow.
 

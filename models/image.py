@@ -7,6 +7,14 @@ import keras
 from keras import layers
 
 
+class Upsampling2D(layers.UpSampling2D):
+    """Keras's, whose output would have no static height: TFLite has no convolution of such."""
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """`[batch, height, width, channels]`, with height and width times the factor."""
+        return keras.ops.reshape(super().call(x), (-1, *self.compute_output_shape(x.shape)[1:]))
+
+
 def mlp(shape: Sequence[int], units: int, *, widths: Sequence[int]) -> tuple[keras.Model, keras.Model]:
     """A multilayer perceptron each way.
 
@@ -61,7 +69,7 @@ def conv(shape: Sequence[int], units: int, *, channels: Sequence[int], width: in
     encoder += [layers.Flatten(), _dense(width), layers.Dense(units)]
     decoder = [_dense(width), _dense(math.prod(bottom)), layers.Reshape(bottom)]
     for n in [*reversed(channels[:-1]), channels[0]]:
-        decoder += [layers.UpSampling2D(2), _conv(n)]
+        decoder += [Upsampling2D(2), _conv(n)]
     decoder += [layers.Conv2D(shape[-1], 3, padding="same", activation="sigmoid")]
     return _sequential("encoder", shape, encoder), _sequential("decoder", [units], decoder)
 

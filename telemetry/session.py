@@ -105,6 +105,13 @@ def _quiet_start() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with unheard():
+        yield
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Drops what libraries write to file descriptor 2, where nothing else keeps them quiet."""
     sys.stderr.flush()
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -160,3 +160,66 @@ def small_run(tmp_path_factory, data_dir):
 
     with shared(tmp_path_factory, "small") as folder:
         return folder / "run", train(small(data_dir, folder / "run"))
+
+
+TINY = {
+    "image_mlp": ["model.widths=[16]"],
+    "image_conv": ["model.channels=[4,8]", "model.width=16"],
+    "audio_conv": ["model.strides=[2,4]", "model.channels=[4,8]", "model.dilations=[1,3]"],
+}
+"""Small members of the models, by name."""
+
+LATENTS = ("latent=binary", "latent=integer latent.levels=5", "latent=integer latent.levels=null")
+
+# Each model and each latent at least once; every pair of them would take minutes.
+TINY_RUNS = [*zip(members("model"), LATENTS, strict=True)]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, data_dir):
+    """The folder of a finished run, made once for all tests: `tiny_run("image_mlp", "latent=binary")`.
+
+    Its weights are random, which takes a third of the time that a training of one epoch does.
+    """
+    from conf import compose
+
+    def run(model, latent):
+        with shared(tmp_path_factory, f"tiny-{model}") as folder:
+            words = [f"model={model}", *TINY[model], *latent.split(), "latent.units=6", "epochs=1"]
+            words += _sounds(folder) if model.startswith("audio") else [f"data.data_dir={data_dir}", "batch_size=500"]
+            if not (folder / "run").exists():
+                _untrained(compose([*words, f"output_dir={folder / 'run'}"]))
+        return folder / "run"
+
+    return run
+
+
+def _untrained(cfg):
+    from conf.checks import check
+    from telemetry.results import code_statistics, save_reconstructions
+    from telemetry.run import RunDirectory
+    from train import build
+
+    splits, trainer = build(cfg)
+    rng = np.random.default_rng(0)
+    for weight in trainer.autoencoder.trainable_variables:
+        weight.assign_add(rng.normal(0, 0.1, weight.shape).astype("float32"))
+    run = RunDirectory(check(cfg))
+    with run.claim():
+        trainer.autoencoder.save_weights(run.path / "best.weights.h5")
+        save_reconstructions(run.path, trainer, splits.test)
+        code_statistics(trainer, splits.train).save(run.path)
+        run.write_result({"status": "finished", "epochs": 1, "val_loss": 0.0, "test_loss": 0.0})
+
+
+def _sounds(folder):
+    """The words for a set of ten clips of 402 samples, each a tone of its own and noise, in a folder in this one."""
+    import soundfile
+
+    (folder / "sounds").mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        x = 0.7 * np.sin(np.arange(500) * 0.05 * (number + 1)) + rng.normal(0, 0.05, 500)
+        soundfile.write(folder / f"sounds/{number}.wav", x, 2000)
+    words = ["data=folder_audio", f"data.path={folder}/sounds", "data.sample_rate_hz=2000", "data.clip_seconds=0.201"]
+    return [*words, "batch_size=4", "loss=squared_error"]

@@ -7,13 +7,16 @@ from string import Template
 
 from telemetry.comparison.tables import NOTES, Table
 
+Pictures = Mapping[str, tuple[str, bytes]]
+"""By name, what each shows, and its PNG file."""
+
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+  content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>Roundtrip: $summary</title>
 <style>
   :root { color-scheme: light dark; }
@@ -32,9 +35,9 @@ PAGE = Template("""<!DOCTYPE html>
 </style>
 </head>
 <body>
-<h1>Runs compared</h1>
+<h1>$title</h1>
 <p>$summary</p>
-<h2>Ranking</h2>
+<h2>$heading</h2>
 <div class="wide"><table>
 <thead><tr>$header</tr></thead>
 <tbody>
@@ -42,8 +45,7 @@ $rows
 </tbody>
 </table></div>
 $notes
-$left_out
-$pictures
+$parts
 <script>
 // A click on a column's title sorts by it, a second one the other way round; empty cells stay last.
 for (const head of document.querySelectorAll("th")) head.onclick = () => {
@@ -62,8 +64,8 @@ for (const head of document.querySelectorAll("th")) head.onclick = () => {
 """)
 
 
-def page(summary: str, table: Table, left_out: Sequence[str], pictures: Mapping[str, tuple[str, bytes]]) -> str:
-    """The whole file.
+def page(summary: str, table: Table, left_out: Sequence[str], pictures: Pictures) -> str:
+    """The whole file of a comparison.
 
     Args:
         summary: what was compared, a sentence.
@@ -72,14 +74,26 @@ def page(summary: str, table: Table, left_out: Sequence[str], pictures: Mapping[
         pictures: by name, what each shows, and its PNG file.
     """
     items = "".join(f"<li>{escape(line)}</li>" for line in left_out)
+    below = f"<h2>Not in the ranking</h2>\n<ul>{items}</ul>" if left_out else ""
+    return document("Runs compared", summary, "Ranking", table, NOTES, [below, pictures_html(pictures)])
+
+
+def document(title: str, summary: str, heading: str, table: Table, notes: Sequence[str], parts: Sequence[str]) -> str:
+    """A whole file: a title, a sentence, a table that can be sorted, with notes, and parts in HTML."""
     return PAGE.substitute(
+        title=escape(title),
         summary=escape(summary),
+        heading=escape(heading),
         header=_row("th", table.header, table.labels),
         rows="\n".join(f"<tr>{_row('td', line, table.labels)}</tr>" for line in table.lines),
-        notes="\n".join(f"<p>{escape(note)}</p>" for note in NOTES),
-        left_out=f"<h2>Not in the ranking</h2>\n<ul>{items}</ul>" if left_out else "",
-        pictures="\n".join(_picture(name, *content) for name, content in pictures.items()),
+        notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
+        parts="\n".join(parts),
     )
+
+
+def pictures_html(pictures: Pictures) -> str:
+    """Pictures, by name, with headings and captions."""
+    return "\n".join(_picture(name, *content) for name, content in pictures.items())
 
 
 def _row(tag: str, texts: Sequence[str], labels: int) -> str:
