@@ -43,8 +43,8 @@ def build_and_end_soon(cfg):
     Checkpoint.end_step = end
     return built
 
-def end(checkpoint, logs):
-    float(logs["loss"])
+def end(checkpoint):
+    float(checkpoint.trainer.measured()["loss"])
     print(*(name for name in {NEEDLESS} if name in sys.modules), flush=True)
     os._exit(0)
 

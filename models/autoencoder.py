@@ -137,6 +137,11 @@ class Trainer(keras.Model):
         measured = [*self.gradient_flow.variables, *self.close_up.variables(), self.update_ratios.ratios]
         return [*self.autoencoder.variables, *self.optimizer.variables, *measured]
 
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What `evaluate` starts anew: not what an epoch of training has measured."""
+        return [self.evaluation, self.code_counts]
+
     def make_test_function(self, force: bool = False) -> None:
         """As Keras does; its own would be in a replica's place already, where nothing updates all replicas."""
         if self.replicas.count == 1:
@@ -145,19 +150,25 @@ class Trainer(keras.Model):
             step = tf.function(self.test_step, autograph=False, reduce_retracing=True)
             self.test_function: Any = lambda batches: step(next(batches))
 
-    def train_step(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step on `x`; returns the epoch's means so far."""
+    def train_step(self, x: tf.Tensor) -> tf.Tensor:
+        """One step on `x`; returns its loss, and `measured` tells more.
+
+        It must return something: a graph without a result is optimised otherwise, and gives other last digits.
+        """
         model = self.autoencoder
         scale = self.optimizer.scale_loss(1.0)
         loss, z, u, dcode, du, gradients = self.replicas.run(self._backward, x)
-        with self.update_ratios.of_step(model.step):
-            self.optimizer.apply(gradients, model.trainable_variables)
+        self.optimizer.apply(gradients, model.trainable_variables)
         model.step.assign_add(1)
         if tf.is_tensor(scale):
             self._measure_scaled(scale, loss, z, u, dcode, du, gradients)
         else:
             self._measure(loss, z, u, dcode, du, gradients)
-        moving = {f"rounding/{name}": value for name, value in model.in_force().items()}
+        return loss
+
+    def measured(self) -> dict[str, tf.Tensor]:
+        """Of training by tag: the epoch's means so far, what its last step did to the weights, what moves."""
+        moving = {f"rounding/{name}": value for name, value in self.autoencoder.in_force().items()}
         return {**self.gradient_flow.result(), **self.update_ratios.result(), **moving}
 
     def _backward(self, x: tf.Tensor) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """The epochs of a training."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -40,7 +40,7 @@ def train_epochs(
                 closely = due(checkpoint.epoch + 1, epochs, CLOSE_UPS_PER_RUN)
                 _train(trainer, step, batches, closely, checkpoint, told, signals)
                 with signals.anywhere():
-                    logs = _validated(trainer, validation, checkpoint.logs, told)
+                    logs = _measured(trainer, validation, told)
                     told.on_epoch_end(checkpoint.epoch, logs)
                 checkpoint.end_epoch(logs["val_loss"])
                 if not trainer.stop_training:
@@ -57,7 +57,7 @@ def train_epochs(
 
 def _train(
     trainer: Trainer,
-    step: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
+    step: Callable[[tf.Tensor], tf.Tensor],
     batches: Iterator[tf.Tensor],
     closely: bool,
     checkpoint: Checkpoint,
@@ -70,15 +70,15 @@ def _train(
         trainer.start_epoch(closely)
     told.on_epoch_begin(checkpoint.epoch)
     while checkpoint.step < last:
-        checkpoint.end_step(step(next(batches)))
+        with trainer.update_ratios.of_step(checkpoint.step):
+            step(next(batches))
+        checkpoint.end_step()
         told.on_train_batch_end(checkpoint.step - first - 1)
         signals.check()
 
 
-def _validated(
-    trainer: Trainer, validation: tf.data.Dataset, logs: Mapping[str, tf.Tensor], told: keras.callbacks.Callback
-) -> dict[str, float]:
+def _measured(trainer: Trainer, validation: tf.data.Dataset, told: keras.callbacks.Callback) -> dict[str, float]:
     """The numbers of an epoch, by tag."""
-    measured = trainer.evaluate(validation, return_dict=True, callbacks=told)
-    trained = {tag: float(value) for tag, value in sorted(logs.items())}
-    return {**trained, **{f"val_{tag}": value for tag, value in measured.items()}}
+    validated = trainer.evaluate(validation, return_dict=True, callbacks=told)
+    trained = {tag: float(value) for tag, value in sorted(trainer.measured().items())}
+    return {**trained, **{f"val_{tag}": value for tag, value in validated.items()}}

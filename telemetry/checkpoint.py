@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from conf.checks import ConfigError
 from models.autoencoder import Trainer
@@ -21,7 +20,7 @@ SECONDS_BETWEEN_BEST = 10.0
 
 
 class Checkpoint:
-    """How far a training has come: `epoch`s done, `step`s of all epochs, `logs` of the last step, the best weights.
+    """How far a training has come: `epoch`s done, `step`s of all epochs, the best weights.
 
     `checkpoint.npz` alone says how far a run is. Whatever else is in the folder is on disk before it (rows, events), so
     that what is newer can be dropped, or follows from it (`best.weights.h5`).
@@ -41,7 +40,6 @@ class Checkpoint:
         self.variables = trainer.state()
         self.epoch = self.step = self.best_epoch = 0
         self.best_val_loss, self.seconds = math.inf, 0.0
-        self.logs: Mapping[str, Any] = {}
         self.best: list[np.ndarray] = []
         self.writer, self.written = ThreadPoolExecutor(1), Future[None]()
         self.written.set_result(None)
@@ -49,17 +47,15 @@ class Checkpoint:
             self._restore()
         self.tick, self.best_written, self.best_written_at = time.perf_counter(), 0, -math.inf
 
-    def end_step(self, logs: Mapping[str, tf.Tensor]) -> None:
+    def end_step(self) -> None:
         """Counts a step, and saves when it is time to."""
         self.step += 1
-        self.logs = logs
         if self.every is not None and self.step % self.every == 0:
             self.save()
 
     def end_epoch(self, val_loss: float) -> None:
         """Counts an epoch, looks whether it is the best, and saves, unless the run ends here since it diverged."""
         self.epoch += 1
-        self.logs = {}
         self._count_seconds()
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, self.epoch
@@ -76,7 +72,6 @@ class Checkpoint:
         arrays = {
             **{f"state/{number}": variable.numpy() for number, variable in enumerate(self.variables)},
             **{f"best/{number}": array for number, array in enumerate(best)},
-            **{f"logs/{tag}": np.asarray(value) for tag, value in self.logs.items()},
             **self._numbers(),
         }
         self.written.result()
@@ -120,7 +115,6 @@ class Checkpoint:
                 arrays = dict(file)
             for name, number in self._numbers().items():
                 setattr(self, name, number.dtype.type(arrays[name]).item())
-            self.logs = {name.removeprefix("logs/"): arrays[name] for name in arrays if name.startswith("logs/")}
             _assign(self.variables, [arrays[f"state/{number}"] for number in range(len(self.variables))])
             if self.best_epoch:
                 own = [variable.numpy() for variable in self.trainer.autoencoder.variables]

@@ -48,7 +48,7 @@ class GradientFlow(keras.metrics.Metric):
         """Takes in one step: `dcode` and `du` of one shape, `gradients` as the model's trainable variables."""
         squares: dict[str, tf.Tensor] = {}
         for name, gradient in zip(self.layer_of, gradients, strict=True):
-            squares[name] = squares.get(name, 0.0) + tf.reduce_sum(tf.square(gradient))
+            squares[name] = squares.get(name, 0.0) + 2 * tf.nn.l2_loss(gradient)
         code_norm, u_norm = tf.norm(dcode), tf.norm(du)
         self.means.update_state(
             {

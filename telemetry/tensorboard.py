@@ -124,9 +124,9 @@ class TensorBoard(keras.callbacks.Callback):
                 self.trainer.media.show(self.x.numpy(), self.trainer.autoencoder(self.x).numpy())
         if due(epoch, self.epochs, CLOSE_UPS_PER_RUN):
             with self.train.as_default(step=epoch):
-                self._close_up()
+                self._close_up(epoch)
 
-    def _close_up(self) -> None:
+    def _close_up(self, epoch: int) -> None:
         from telemetry import curves, pictures  # Matplotlib, which takes a while to import
 
         close_up, autoencoder = self.trainer.close_up, self.trainer.autoencoder
@@ -134,12 +134,13 @@ class TensorBoard(keras.callbacks.Callback):
         for name, values in last.items():
             tf.summary.histogram(f"histogram/{name}", values)
         means = {name: mean.numpy() for name, mean in close_up.result().items()}
-        strategy = {self.rounding: autoencoder.soften}
-        for name, figure in {
+        figures = {
             "close_up/where_gradient_gets_through": pictures.staircase(means),
             "close_up/histograms_by_unit": pictures.histograms(last),
-            "close_up/strategy": curves.draw(strategy, self.rounding),
-        }.items():
+        }
+        if epoch == 1 or autoencoder.in_force():  # otherwise it looks as it did
+            figures["close_up/strategy"] = curves.draw({self.rounding: autoencoder.soften}, self.rounding)
+        for name, figure in figures.items():
             tf.summary.image(name, curves.picture(figure)[None])
 
     def on_train_end(self, logs: object = None) -> None:

@@ -15,7 +15,8 @@ class UpdateRatios:
 
     update_to_weight/<name>     about 0.001 is healthy at the full learning rate; 0 where the weights themselves are 0
 
-    Measured in one step an epoch, since remembering all weights is a tenth of a small model's step.
+    Measured in one step an epoch, since remembering all weights is a tenth of a small model's step; and around it, not
+    within, since TensorFlow takes a while over a condition that is never met.
 
     Args:
         model: the autoencoder, built.
@@ -29,34 +30,29 @@ class UpdateRatios:
             for layer in [*model.encoder.layers, model.latent, *model.decoder.layers]
             if layer.trainable_variables
         }
-        self.kept = {
-            name: [tf.Variable(tf.zeros_like(weight.value), trainable=False) for weight in weights]
-            for name, weights in self.weights_by_layer.items()
-        }
-        self.ratios = tf.Variable(tf.zeros(len(self.kept)), trainable=False)
+        self.ratios = tf.Variable(tf.zeros(len(self.weights_by_layer)), trainable=False)
+        self.measure = tf.function(self._measure, autograph=False)
 
     @contextlib.contextmanager
-    def of_step(self, step: tf.Tensor) -> Iterator[None]:
-        """Around the update of a step, which counts from 0; measures that of an epoch's last one."""
-        last = tf.equal((step + 1) % self.steps, 0)
-        tf.cond(last, self._keep, lambda: None)
+    def of_step(self, step: int) -> Iterator[None]:
+        """Around a step, which counts from 0; measures the update of an epoch's last one."""
+        last = (step + 1) % self.steps == 0
+        before = self._weights() if last else []
         yield
-        tf.cond(last, self._measure, lambda: None)
+        if last:
+            self.ratios.assign(self.measure(before, self._weights()))
 
     def result(self) -> dict[str, tf.Tensor]:
         """The ratios of the last step that was measured, by tag; 0 before."""
-        tags = [f"update_to_weight/{name}" for name in self.kept]
+        tags = [f"update_to_weight/{name}" for name in self.weights_by_layer]
         return dict(zip(tags, tf.unstack(self.ratios), strict=True))
 
-    def _keep(self) -> None:
-        for name, weights in self.weights_by_layer.items():
-            for kept, weight in zip(self.kept[name], weights, strict=True):
-                kept.assign(weight.value)
+    def _weights(self) -> list[list[tf.Tensor]]:
+        return [[weight.value.read_value() for weight in weights] for weights in self.weights_by_layer.values()]
 
-    def _measure(self) -> None:
+    def _measure(self, before: list[list[tf.Tensor]], after: list[list[tf.Tensor]]) -> tf.Tensor:
         ratios = []
-        for name, weights in self.weights_by_layer.items():
-            kept = self.kept[name]
-            update = tf.linalg.global_norm([w.value - k for w, k in zip(weights, kept, strict=True)])
-            ratios.append(tf.math.divide_no_nan(update, tf.linalg.global_norm(kept)))
-        self.ratios.assign(tf.stack(ratios))
+        for old, new in zip(before, after, strict=True):
+            update = tf.linalg.global_norm([n - o for n, o in zip(new, old, strict=True)])
+            ratios.append(tf.math.divide_no_nan(update, tf.linalg.global_norm(old)))
+        return tf.stack(ratios)

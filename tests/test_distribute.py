@@ -81,8 +81,8 @@ def train_mirrored(data_dir, folder):
     words = [*SETTINGS, "distribute=mirrored", "checkpoint_steps=3"]
     end_step = Checkpoint.end_step
 
-    def killed(self, logs):
-        end_step(self, logs)
+    def killed(self):
+        end_step(self)
         if self.step == 11:
             raise KeyboardInterrupt
 

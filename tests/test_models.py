@@ -216,7 +216,9 @@ def test_training_step_reports_and_applies_the_gradients_worked_out_by_hand():
 
     loss, u, dcode, du, gradients = closed_form(x.reshape(6, 16).astype("float64"), *before, cubic_by_hand)
     trainer.close_up.switch(True)
-    reported = trainer.train_step(x)
+    with trainer.update_ratios.of_step(0):
+        trainer.train_step(x)
+    reported = trainer.measured()
 
     def norm(arrays):
         return np.sqrt(sum((a**2).sum() for a in arrays))
@@ -286,9 +288,11 @@ def test_update_ratios_are_those_of_an_epochs_last_step():
     layers = {layer.name: layer for layer in layers if layer.trainable_variables}
     assert len(layers) == 5
     reported, true = [], []
-    for _ in range(6):
+    for number in range(6):
         before = {name: [w.numpy() for w in layer.trainable_variables] for name, layer in layers.items()}
-        logs = trainer.train_step(x)
+        with trainer.update_ratios.of_step(number):
+            trainer.train_step(x)
+        logs = trainer.measured()
         reported.append([float(logs[f"update_to_weight/{name}"]) for name in layers])
         true.append([])
         for name, layer in layers.items():
@@ -316,7 +320,8 @@ def test_every_strategy_trains_on_every_latent(latent, rounding):
     history = []
     for _ in range(12):
         trainer.gradient_flow.reset_state()
-        history.append({tag: float(value) for tag, value in step(tf.constant(x)).items()})
+        step(tf.constant(x))
+        history.append({tag: float(value) for tag, value in trainer.measured().items()})
     assert history[-1]["loss"] < 0.95 * history[0]["loss"]
     assert np.isfinite([list(values.values()) for values in history]).all()
     assert step.experimental_get_tracing_count() == 1
@@ -340,6 +345,12 @@ def test_every_strategy_trains_on_audio(rounding):
     check_audio_trains("integer", rounding)
 
 
+def loss_of_step(trainer, x):
+    trainer.gradient_flow.reset_state()
+    trainer.train_step(x)
+    return float(trainer.measured()["loss"])
+
+
 def check_audio_trains(latent, rounding):
     import keras
 
@@ -349,7 +360,7 @@ def check_audio_trains(latent, rounding):
     trainer = trainer_of(autoencoder, 8, keras.optimizers.Adam(1e-2), "espeak_digits", run_eagerly=True)
     pitch = np.random.default_rng(0).uniform(0.05, 0.2, (8, 1, 1))
     x = np.sin(pitch * np.arange(256)[:, None]).astype("float32")
-    losses = [float(trainer.train_step(x)["loss"]) for _ in range(3) if not trainer.gradient_flow.reset_state()]
+    losses = [loss_of_step(trainer, x) for _ in range(3)]
     assert losses[-1] < losses[0]
     logs = trainer.evaluate(x, batch_size=8, return_dict=True, verbose=0)
     assert np.isfinite(list(logs.values())).all()
@@ -366,15 +377,11 @@ def test_random_strategies_draw_anew_each_step_and_measure_the_same_each_time(ro
     trainer = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.0), run_eagerly=True)
     x = tf.constant(np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype("float32"))
 
-    def train_step():
-        trainer.gradient_flow.reset_state()
-        return float(trainer.train_step(x[:4])["loss"])
-
     def losses():
         autoencoder.step.assign(0)
         found = []
         for _ in range(2):
-            found.append(train_step())
+            found.append(loss_of_step(trainer, x[:4]))
             found.append(trainer.evaluate(tf.concat([x[:4]] * 2, 0), batch_size=4, return_dict=True, verbose=0))
         trainer.reset_metrics()
         batches = [float(trainer.test_step(x[:4])["soft_loss"]) for _ in range(2)]
@@ -387,7 +394,7 @@ def test_random_strategies_draw_anew_each_step_and_measure_the_same_each_time(ro
     assert losses() == (trained, measured, batches)
     trainer.seed = 1
     autoencoder.step.assign(0)
-    assert {train_step(), train_step()}.isdisjoint(trained)
+    assert {loss_of_step(trainer, x[:4]) for _ in range(2)}.isdisjoint(trained)
 
 
 @pytest.mark.parametrize("rounding", members("rounding"))
@@ -439,7 +446,9 @@ def test_a_strategy_without_gradient_counts_as_zeros():
 
     autoencoder = build("model.widths=[8]")
     autoencoder.rounding = tf.round
-    reported = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.1)).train_step(np.ones((4, *SHAPE), "float32"))
+    trainer = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.1))
+    trainer.train_step(np.ones((4, *SHAPE), "float32"))
+    reported = trainer.measured()
     assert reported["gradient_norm/code"] > 0
     assert reported["gradient_norm/u"] == reported["gradient_norm/encoder"] == 0
     assert (reported["gradient_flow/transmission"], reported["gradient_flow/zero_fraction"]) == (0, 1)

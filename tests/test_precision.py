@@ -66,8 +66,8 @@ def test_a_step_whose_gradients_overflow_is_left_out(build_small):
     assert float(means.count) == 0
     assert int(model.step) == 1
     optimizer.dynamic_scale.assign(1024.0)
-    logs = step(x)
-    assert np.isfinite([float(value) for value in logs.values()]).all()
+    step(x)
+    assert np.isfinite([float(value) for value in trainer.measured().values()]).all()
     assert float(means.count) == 1
     assert any((weight.numpy() != old).any() for weight, old in zip(model.trainable_variables, before, strict=True))
 
