@@ -51,7 +51,7 @@ def rates(runs: Path, output: Path) -> None:
     from coding import rate_report
     from coding import rates as measuring
 
-    rate_report.write(measuring.measure(measuring.find(runs)), output)
+    rate_report.write(measuring.measure(runs), output)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -69,7 +69,7 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(**{key: table[key] / table["seconds"].fillna(1) for key in RATES})
     groups = table.groupby(["field", "is_run", "family", "setting"], sort=False)
     found = groups[[*measured, "units", "levels", "seconds"]].mean()
-    return found.assign(runs=groups.size()).reset_index()
+    return found.assign(runs=groups.size()).reset_index().sort_values(["levels", "units"], kind="stable")
 
 
 def markdown(rows: pd.DataFrame) -> str:
@@ -119,16 +119,15 @@ def figure(name: str, rows: pd.DataFrame) -> Figure:
     axes = drawing.subplots(len(keys), 1, squeeze=False, sharex=True)[:, 0]
     runs, others = rows[rows["is_run"]], rows[~rows["is_run"]]
     for axis, key in zip(axes, keys, strict=True):
-        _baselines(axis, others, key)
         _runs(axis, runs, key)
+        _baselines(axis, others, key)
         _range(axis, runs, key)
         axis.set_ylabel(MEASURES[key][0], fontsize=8)
         axis.grid(color="0.92", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=FONT)
-    drawn = rows[(rows["setting"] != LOSSLESS) | (rows["bits"] <= 4 * runs["bits"].max())]["bits"]
-    axes[-1].set_xlim(runs["ideal_bits"].min() / 1.5, max(drawn.max(), runs["bits"].max()) * 1.2)
-    axes[-1].set_xlabel(f"{unit_of(rows)}, test set, counted in bytes", fontsize=8)
+    axes[-1].set_xlim(runs["ideal_bits"].min() / 1.5, rows["bits"].max() * 1.2)
+    axes[-1].set_xlabel(unit_of(rows), fontsize=8)
     axes[0].set_title(name, fontsize=FONT + 2, loc="left")
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside right upper", fontsize=FONT, frameon=False)
@@ -139,9 +138,10 @@ def _runs(axis: Axes, runs: pd.DataFrame, key: str) -> None:
     for (name, own), colour in zip(runs.groupby("family", sort=False), _colours(runs), strict=True):
         own = own.sort_values("bits")
         axis.plot(own["bits"], own[key], "o-", color=colour, ms=4.5, linewidth=1.4, label=name, zorder=4)
-        axis.plot(own["ideal_bits"], own[key], "o", color=colour, mfc="white", ms=4.5, zorder=3, label=f"{name}, ideal")
+        axis.plot(own["ideal_bits"], own[key], "o", color=colour, mfc="white", ms=4.5, zorder=3)
         for x, y, units in own[["bits", key, "units"]].to_numpy():
             axis.annotate(f"{units:.0f}", (x, y), (4, 3), textcoords="offset points", fontsize=FONT, color=colour)
+    axis.plot([], [], "o", color="black", mfc="white", ms=4.5, label="ideal code length")
 
 
 def _colours(runs: pd.DataFrame) -> list[str]:

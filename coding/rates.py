@@ -1,6 +1,6 @@
 """What trained codecs cost and give on their test sets, beside PNG, JPEG, PCM and others: bytes are counted, not told.
 
-table = measure(find(folder))     # a row for each run and baseline
+table = measure(folder)     # a row for each run and baseline
 """
 
 import json
@@ -52,11 +52,11 @@ def find(folder: Path) -> list[Stored]:
     return found
 
 
-def measure(found: Sequence[Stored]) -> pd.DataFrame:
-    """Codes every run's test set and measures the baselines on it; imports TensorFlow.
+def measure(folder: Path) -> pd.DataFrame:
+    """Codes the test set of every run below a folder, and measures the baselines on it; imports TensorFlow.
 
     Columns: `field` (the data set and the loss: what may be compared), `family`, `setting`, `is_run`; of a run
-    `units`, `levels`, `seed`, `path`; `examples` of the test set; `seconds` of one (NaN of images);
+    `units`, `levels`, `seed`, `path` in the folder; `examples` of the test set; `seconds` of one (NaN of images);
 
     bits          of an example: those of one file of the whole test set, header included, over the examples
     ideal_bits    of an example: the code length under the training set's statistics, which no coder is below on average
@@ -65,10 +65,11 @@ def measure(found: Sequence[Stored]) -> pd.DataFrame:
     loss          hard loss of what the decoder gives; beside it, the measures of the medium
 
     Raises:
-        ConfigError: the data cannot be had.
+        ConfigError: there is no finished run, or its data cannot be had.
     """
-    rows = [row for name, runs in fields(found).items() for row in _of_field(name, runs)]
-    return pd.DataFrame(rows)
+    rows = [row for name, runs in fields(find(folder)).items() for row in _of_field(name, runs)]
+    table = pd.DataFrame(rows)
+    return table.assign(path=[row["path"].relative_to(folder) if row["is_run"] else None for row in rows])
 
 
 def fields(found: Sequence[Stored]) -> dict[str, list[Stored]]:
@@ -138,7 +139,7 @@ def of_run(run: Stored, test: np.ndarray, quality: Quality) -> dict[str, Any]:
         "nominal_bits": rows.size / len(test) * math.log2(levels),
         "alone_bits": 8 * float(np.mean(alone)),
         **quality(x_hat),
-        "path": str(run.path),
+        "path": run.path,
     }
 
 

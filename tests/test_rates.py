@@ -5,13 +5,14 @@ import json
 import math
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from omegaconf import OmegaConf
 from PIL import Image
+from scipy import stats
 
 import codec
 from coding import baselines, rate_report, rates
@@ -174,12 +175,37 @@ def test_pca_is_that_of_scikit_learn():
     assert Pca(train, test).coded(1e6)[0] == 0
 
 
+def add_untrained_run(path, words):
+    """What a training leaves that codec.py reads."""
+    import tensorflow as tf
+
+    from conf import compose
+    from telemetry.metrics import si_sdr_db
+    from telemetry.results import code_statistics
+    from telemetry.run import RunDirectory
+    from train import build
+
+    cfg = compose([*words, f"output_dir={path}"])
+    splits, trainer = build(cfg)
+    run, model, test = RunDirectory(OmegaConf.to_container(cfg, resolve=True)), trainer.autoencoder, splits.test
+    with run.claim():
+        model.save_weights(path / "best.weights.h5")
+        code_statistics(trainer, splits.train).save(path)
+        (path / "metrics.csv").write_text("epoch,val_loss\n1,0.5\n")
+        x_hat, code = model(test), tf.round(model.encode(test)).numpy()
+        columns = code.reshape(-1, code.shape[-1]).T
+        result = {
+            "test_loss": float(tf.reduce_mean(trainer.error(test, x_hat))),
+            "test_si_sdr": float(tf.reduce_mean(si_sdr_db(test, x_hat))),
+            "bits_per_example": code.shape[1]
+            * sum(stats.entropy(np.unique(c, return_counts=True)[1], base=2) for c in columns),
+        }
+        run.write_result({"status": "finished", "epochs": cfg.epochs, "val_loss": 0.5, **result, "config": run.config})
+
+
 @pytest.fixture(scope="module")
 def runs(small_run, tmp_path_factory):
     """A folder with a run of images twice, of two seeds to all appearances, one of audio, and one that can't code."""
-    from conf import compose
-    from train import train
-
     folder = tmp_path_factory.mktemp("runs")
     shutil.copytree(small_run[0], folder / "images/0")
     shutil.copytree(small_run[0], folder / "images/1")
@@ -190,8 +216,8 @@ def runs(small_run, tmp_path_factory):
     for number, clip in enumerate(clips(30, 512)):
         soundfile.write(folder / "sounds" / f"{number}.wav", clip, RATE_HZ)
     words = ["data=folder_audio", f"data.path={folder / 'sounds'}", "data.clip_seconds=0.064", "model.strides=[8,8]"]
-    words += ["data.sample_rate_hz=8000", "model.channels=[4,8]", "model.dilations=[1]", "epochs=1", "latent.units=3"]
-    train(compose([*words, f"output_dir={folder / 'audio'}"]))
+    words += ["data.sample_rate_hz=8000", "model.channels=[4,8]", "model.dilations=[1]", "latent.units=3"]
+    add_untrained_run(folder / "audio", words)
     shutil.copytree(folder / "images/0", folder / "old")
     (folder / "old/code_statistics.npz").unlink()
     return folder
@@ -204,6 +230,9 @@ def reported(runs, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baselines, "JPEG_QUALITIES", (50,))
         patch.setattr(baselines, "WEBP_QUALITIES", (50,))
+        patch.setattr(baselines, "STEPS_OF_AUDIO", (0.1,))
+        patch.setattr(baselines, "AUDIO_FORMATS", baselines.AUDIO_FORMATS[-1:])
+        patch.setattr(baselines, "MOST_PIXELS", 100)
         codec.main(["rates", f"runs={runs}", f"output={output}"])
     return output
 
@@ -211,9 +240,9 @@ def reported(runs, tmp_path_factory):
 def test_runs_are_measured_as_they_were_tested(runs, reported):
     table = pd.read_csv(reported / "rates.csv")
     measured = table[table["is_run"]].set_index("path")
-    assert {path.removeprefix(f"{runs}/") for path in measured.index} == {"images/0", "images/1", "audio"}
+    assert {*measured.index} == {"images/0", "images/1", "audio"}
     for path, row in measured.iterrows():
-        result = json.loads(Path(path, "result.json").read_text())
+        result = json.loads((runs / path / "result.json").read_text())
         assert row["loss"] == pytest.approx(result["test_loss"], rel=1e-4)
         for name in ("psnr", "si_sdr"):
             if f"test_{name}" in result:
@@ -224,8 +253,8 @@ def test_runs_are_measured_as_they_were_tested(runs, reported):
         assert row["alone_bits"] > row["ideal_bits"] + 8 * 32
         # No coder beats the entropy of what it codes; statistics of the training set cost a little more.
         assert row["ideal_bits"] > result["bits_per_example"] * 0.999
-    assert measured.loc[f"{runs}/images/0", "nominal_bits"] == 8
-    assert measured.loc[f"{runs}/audio", "nominal_bits"] == pytest.approx(8 * 3 * math.log2(7))
+    assert measured.loc["images/0", "nominal_bits"] == 8
+    assert measured.loc["audio", "nominal_bits"] == pytest.approx(8 * 3 * math.log2(7))
 
 
 def test_report(reported):
@@ -289,7 +318,7 @@ def test_figure_has_every_point_at_its_place():
     (axis,) = rate_report.figure("a", rate_report.means(table)).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
     assert lines["4 levels"] == [[20.0, 0.2]]
-    assert lines["4 levels, ideal"] == [[10.0, 0.2]]
+    assert [[10.0, 0.2]] in [line.get_xydata().tolist() for line in axis.lines if line.get_mfc() == "white"]
     assert lines["2 levels"] == [[25.0, 0.3]]
     assert lines["JPEG"] == [[90.0, 0.05]]
     assert "PNG" not in lines
