@@ -3,11 +3,13 @@
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from coding.baselines import LOSSLESS
 from telemetry.comparison.drawing import COLOURS, FONT, LINES, WIDTH, png
@@ -35,8 +37,10 @@ NOTES = (
 
 MARKERS = "osD^vP*X<>ph"
 GREYS = ("0.35", "0.55", "0.15")
+LABELS_ABOVE, LABELS_BELOW = (4, 3), (-3, -9)
+"""Of points, in points."""
 AROUND = 8.0
-"""How far from the runs baselines are drawn: by this factor less, and half of it more, distortion."""
+"""How much less than the best run's loss is still drawn; beyond the worst one's, a quarter of that."""
 
 
 def write(table: pd.DataFrame, output: Path) -> None:
@@ -125,7 +129,7 @@ def figure(name: str, rows: pd.DataFrame) -> Figure:
         axis.set_ylabel(MEASURES[key][0], fontsize=8)
         axis.grid(color="0.92", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=FONT)
+        axis.tick_params(which="both", labelsize=FONT)
     axes[-1].set_xlim(runs["ideal_bits"].min() / 1.5, rows["bits"].max() * 1.2)
     axes[-1].set_xlabel(unit_of(rows), fontsize=8)
     axes[0].set_title(name, fontsize=FONT + 2, loc="left")
@@ -135,18 +139,15 @@ def figure(name: str, rows: pd.DataFrame) -> Figure:
 
 
 def _runs(axis: Axes, runs: pd.DataFrame, key: str) -> None:
-    for (name, own), colour in zip(runs.groupby("family", sort=False), _colours(runs), strict=True):
-        own = own.sort_values("bits")
+    for i, (name, own) in enumerate(runs.groupby("family", sort=False)):
+        own, colour = own.sort_values("bits"), COLOURS[1:][i % len(COLOURS[1:])]
+        offset, side = (LABELS_ABOVE, "left") if i % 2 == 0 else (LABELS_BELOW, "right")  # lines are often close
         axis.plot(own["bits"], own[key], "o-", color=colour, ms=4.5, linewidth=1.4, label=name, zorder=4)
         axis.plot(own["ideal_bits"], own[key], "o", color=colour, mfc="white", ms=4.5, zorder=3)
         for x, y, units in own[["bits", key, "units"]].to_numpy():
-            axis.annotate(f"{units:.0f}", (x, y), (4, 3), textcoords="offset points", fontsize=FONT, color=colour)
+            text: Any = {"textcoords": "offset points", "fontsize": FONT, "color": colour, "ha": side}
+            axis.annotate(f"{units:.0f}", (x, y), offset, **text)
     axis.plot([], [], "o", color="black", mfc="white", ms=4.5, label="ideal code length")
-
-
-def _colours(runs: pd.DataFrame) -> list[str]:
-    colours = COLOURS[1:]
-    return [colours[i % len(colours)] for i in range(runs["family"].nunique())]
 
 
 def _baselines(axis: Axes, rows: pd.DataFrame, key: str) -> None:
@@ -173,6 +174,8 @@ def _range(axis: Axes, runs: pd.DataFrame, key: str) -> None:
     if key == "loss":
         axis.set_yscale("log")
         axis.set_ylim(max(low / AROUND, np.finfo(float).tiny), high * AROUND / 4)
-        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            ticks("{x:g}")
     else:
         axis.set_ylim(low - 3, high + 12)
