@@ -24,8 +24,8 @@ BLOCK = 8
 """Pixels of a side of what JPEG codes together; in one picture of all, no two images share such a block."""
 
 MU = 255
-STEPS_OF_IMAGES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
-STEPS_OF_AUDIO = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+STEPS_OF_IMAGES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.0, 6.0)
+STEPS_OF_AUDIO = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 MOST_PIXELS = 2048
 """That PCA is done of: its time goes with their third power."""
 FRAME = 64
