@@ -4,8 +4,9 @@ python codec.py encode run=runs/... input=digit.png output=codes.rt     PNG, JPE
 python codec.py decode run=runs/... input=codes.rt output=digit.png     a folder, where a folder was encoded
 python codec.py export run=runs/... output=exported                     a TensorFlow SavedModel, and TFLite
 python codec.py inspect run=runs/... output=latent                      what each unit of the latent does, in pictures
+python codec.py rates runs=runs/rate_distortion output=rates            rate and distortion of all runs below a folder
 
-run= is a run's folder, as python train.py has written it.
+run= is a run's folder, as python train.py has written it. rates has PNG, JPEG, PCM and other formats beside the runs.
 """
 
 import inspect
@@ -63,8 +64,16 @@ def inspect_(run: Path, output: Path) -> None:
     walk.inspect(trained, output)
 
 
+def rates(runs: Path, output: Path) -> None:
+    """Counts the bytes of the runs' test sets, measures what is decoded, and draws both beside common formats."""
+    from coding import rate_report
+    from coding import rates as measuring
+
+    rate_report.write(measuring.measure(runs), output)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__.rstrip("_"): command for command in (encode, decode, export, inspect_)
+    command.__name__.rstrip("_"): command for command in (encode, decode, export, inspect_, rates)
 }
 
 
