@@ -49,7 +49,7 @@ def same(path, expected):
     """That two run directories hold the same run."""
     assert {item.name for item in path.iterdir()} == {item.name for item in expected.iterdir()}
     assert (path / "metrics.csv").read_bytes() == (expected / "metrics.csv").read_bytes()
-    for name in ("best.weights.h5", "last.weights.h5", "reconstructions.npz"):
+    for name in ("best.weights.h5", "last.weights.h5", "reconstructions.npz", "code_statistics.npz"):
         ours, theirs = arrays(path / name), arrays(expected / name)
         assert ours.keys() == theirs.keys()
         for key in ours:

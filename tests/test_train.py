@@ -25,6 +25,7 @@ FILES = {
     "metrics.csv",
     "result.json",
     "best.weights.h5",
+    "code_statistics.npz",
     "last.weights.h5",
     "reconstructions.npz",
     "reconstructions.png",
