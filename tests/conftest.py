@@ -188,13 +188,14 @@ def tiny_run(tmp_path_factory, data_dir):
             words = [f"model={model}", *TINY[model], *latent.split(), "latent.units=6", "epochs=1"]
             words += _sounds(folder) if model.startswith("audio") else [f"data.data_dir={data_dir}", "batch_size=500"]
             if not (folder / "run").exists():
-                _untrained(compose([*words, f"output_dir={folder / 'run'}"]))
+                untrained(compose([*words, f"output_dir={folder / 'run'}"]))
         return folder / "run"
 
     return run
 
 
-def _untrained(cfg):
+def untrained(cfg):
+    """Makes the folder of a finished run, with random weights."""
     from conf.checks import check
     from telemetry.results import code_statistics, save_reconstructions
     from telemetry.run import RunDirectory
