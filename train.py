@@ -206,8 +206,12 @@ def make_optimizer(cfg: DictConfig, steps: int) -> "Optimizer":
     """A Keras optimizer whose learning rate falls along a cosine to 0 within so many steps."""
     import keras
 
+    from models.optimizer import AdamW
+
     schedule = keras.optimizers.schedules.CosineDecay(cfg.learning_rate, steps)
     optimizer = instantiate(cfg, learning_rate=schedule)
+    if type(optimizer) is keras.optimizers.AdamW:
+        optimizer = AdamW.from_config(optimizer.get_config())
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # or every unit drifts to u = 1/2
     return optimizer
 
