@@ -40,10 +40,10 @@ build = train.build
 def build_and_end_soon(cfg):
     built = build(cfg)
     from telemetry.checkpoint import Checkpoint
-    Checkpoint.end_step = end
+    Checkpoint.end_steps = end
     return built
 
-def end(checkpoint):
+def end(checkpoint, count):
     float(checkpoint.trainer.measured()["loss"])
     print(*(name for name in {NEEDLESS} if name in sys.modules), flush=True)
     os._exit(0)

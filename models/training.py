@@ -1,6 +1,7 @@
 """The epochs of a training."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,9 @@ from data.pipeline import Splits, evaluation_batches, training_batches
 from models.autoencoder import Trainer
 from telemetry.checkpoint import Checkpoint
 from telemetry.tensorboard import CLOSE_UPS_PER_RUN, due
+
+SECONDS_A_CALL = 0.1
+"""Of Python, which sees signals between calls, and moves the progress bar."""
 
 
 def train_epochs(
@@ -28,17 +32,16 @@ def train_epochs(
         Interrupted: by SIGINT or SIGTERM; the checkpoint has been saved.
     """
     told = keras.callbacks.CallbackList([*callbacks], model=trainer)
-    batches = iter(training_batches(splits.train, trainer.batch_size, trainer.seed, checkpoint.step, epochs))
+    batches = training_batches(splits.train, trainer.batch_size, trainer.seed, checkpoint.step, epochs)
+    steps = Steps(trainer, iter(batches))
     validation = evaluation_batches(splits.validation, trainer.batch_size)
-    # Not Keras's `train_function`, which takes a tenth longer.
-    step = tf.function(trainer.train_step, jit_compile=trainer.jit_compile, autograph=False)
     trainer.stop_training = False
     told.on_train_begin()
     with Signals().handled() as signals:
         try:
             while checkpoint.epoch < epochs and not trainer.stop_training:
                 closely = due(checkpoint.epoch + 1, epochs, CLOSE_UPS_PER_RUN)
-                _train(trainer, step, batches, closely, checkpoint, told, signals)
+                _train(trainer, steps, closely, checkpoint, told, signals)
                 with signals.anywhere():
                     logs = _measured(trainer, validation, told)
                     told.on_epoch_end(checkpoint.epoch, logs)
@@ -55,10 +58,40 @@ def train_epochs(
     told.on_train_end()
 
 
+class Steps:
+    """Training steps in calls of `SECONDS_A_CALL`; each is the same, bit for bit, however many go into one call.
+
+    A loop in the graph, since a call by itself takes a tenth of a small model's step, and Keras's `train_function`
+    another tenth.
+
+    Args:
+        trainer: compiled.
+        batches: what they train on.
+    """
+
+    def __init__(self, trainer: Trainer, batches: Iterator[tf.Tensor]) -> None:
+        step = tf.function(trainer.train_step, jit_compile=trainer.jit_compile, autograph=False)
+
+        @tf.function(autograph=False)
+        def loop(count: tf.Tensor) -> tf.Tensor:
+            def one(number: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                return number + 1, step(next(batches))
+
+            return tf.while_loop(lambda number, _: number < count, one, (0, 0.0), parallel_iterations=1)[1]
+
+        self.loop, self.at_once = loop, 1
+
+    def take(self, most: int) -> int:
+        """Takes some steps, 1 to `most`, and returns how many."""
+        count, began = min(self.at_once, most), time.perf_counter()
+        self.loop(tf.constant(count)).numpy()
+        self.at_once = max(1, int(count * SECONDS_A_CALL / (time.perf_counter() - began)))
+        return count
+
+
 def _train(
     trainer: Trainer,
-    step: Callable[[tf.Tensor], tf.Tensor],
-    batches: Iterator[tf.Tensor],
+    steps: Steps,
     closely: bool,
     checkpoint: Checkpoint,
     told: keras.callbacks.Callback,
@@ -69,16 +102,19 @@ def _train(
     if checkpoint.step == first:
         trainer.start_epoch(closely)
     told.on_epoch_begin(checkpoint.epoch)
-    while checkpoint.step < last:
+    while (left := last - checkpoint.step) > 0:
         with trainer.update_ratios.of_step(checkpoint.step):
-            step(next(batches))
-        checkpoint.end_step()
+            # The last one is by itself: its update is measured.
+            count = steps.take(min(max(1, left - 1), checkpoint.steps_to_save()))
+        checkpoint.end_steps(count)
         told.on_train_batch_end(checkpoint.step - first - 1)
         signals.check()
 
 
 def _measured(trainer: Trainer, validation: tf.data.Dataset, told: keras.callbacks.Callback) -> dict[str, float]:
     """The numbers of an epoch, by tag."""
-    validated = trainer.evaluate(validation, return_dict=True, callbacks=told)
+    told.on_test_begin()
+    validated = trainer.measure(validation)
+    told.on_test_end()
     trained = {tag: float(value) for tag, value in sorted(trainer.measured().items())}
     return {**trained, **{f"val_{tag}": value for tag, value in validated.items()}}

@@ -98,14 +98,15 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         """Opens the bar at the first epoch of this session."""
+        self.epoch = epoch
         self.began, self.done = time.perf_counter(), int(self.model.autoencoder.step.numpy())
         if self.bar is None and sys.stderr.isatty():
             self.bar = tqdm(total=self.epochs * self.steps, initial=self.done, unit="step", dynamic_ncols=True)
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-        """Moves the bar on."""
+        """Moves the bar on, by as many steps as there were since the last time."""
         if self.bar is not None:
-            self.bar.update()
+            self.bar.update(self.epoch * self.steps + batch + 1 - self.bar.n)
 
     def on_test_begin(self, logs: object = None) -> None:
         """Takes the speed of the epoch's training, which validation ends."""

@@ -1,6 +1,7 @@
 """All that a killed run needs to go on as if nothing had been: one file, replaced as a whole."""
 
 import math
+import sys
 import time
 import zipfile
 import zlib
@@ -47,9 +48,13 @@ class Checkpoint:
             self._restore()
         self.tick, self.best_written, self.best_written_at = time.perf_counter(), 0, -math.inf
 
-    def end_step(self) -> None:
-        """Counts a step, and saves when it is time to."""
-        self.step += 1
+    def steps_to_save(self) -> int:
+        """How many steps there may be before it is time to save, 1 or more; a large number if it never is."""
+        return sys.maxsize if self.every is None else self.every - self.step % self.every
+
+    def end_steps(self, count: int) -> None:
+        """Counts steps, and saves when it is time to."""
+        self.step += count
         if self.every is not None and self.step % self.every == 0:
             self.save()
 

@@ -80,8 +80,7 @@ def versions() -> dict[str, str]:
 def measure(trainer: Trainer, splits: Splits) -> dict[str, float]:
     """Hard and soft errors on validation, and the hard error, bits and code usage on test."""
     batch_size = trainer.batch_size
-    validation = trainer.evaluate(evaluation_batches(splits.validation, batch_size), return_dict=True, verbose=0)
-    test = trainer.evaluate(evaluation_batches(splits.test, batch_size), return_dict=True, verbose=0)
+    validation, test = (trainer.measure(evaluation_batches(x, batch_size)) for x in (splits.validation, splits.test))
     return {
         "val_loss": validation["loss"],
         "val_soft_loss": validation["soft_loss"],

@@ -75,21 +75,23 @@ def mirrored(tmp_path_factory, data_dir):
 
 def train_mirrored(data_dir, folder):
     """In `run` a run that was interrupted in its second epoch and gone on with."""
+    from models import training
     from telemetry.checkpoint import Checkpoint
     from train import build, train
 
+    training.SECONDS_A_CALL = 0.0  # a step a call
     words = [*SETTINGS, "distribute=mirrored", "checkpoint_steps=3"]
-    end_step = Checkpoint.end_step
+    end_steps = Checkpoint.end_steps
 
-    def killed(self):
-        end_step(self)
+    def killed(self, count):
+        end_steps(self, count)
         if self.step == 11:
             raise KeyboardInterrupt
 
-    Checkpoint.end_step = killed
+    Checkpoint.end_steps = killed
     with pytest.raises(KeyboardInterrupt):
         train(small(data_dir, folder / "run", *words))
-    Checkpoint.end_step = end_step
+    Checkpoint.end_steps = end_steps
     train(small(data_dir, folder / "run", *words))
     with pytest.raises(ConfigError) as caught:
         build(small(data_dir, folder / "refused", "distribute=mirrored"))

@@ -129,7 +129,7 @@ def runs(tmp_path, data_dir):
 
 def test_killed_in_training_in_a_checkpoint_in_pictures_and_at_the_end_it_ends_the_same(runs):
     ours = runs("rounding=uniform_noise", "checkpoint_steps=3")
-    step = line_of("models/training.py", "checkpoint.end_step(")
+    step = line_of("models/training.py", "checkpoint.end_steps(")
     picture = line_of("telemetry/tensorboard.py", "pictures.staircase(")
     saved = line_of("models/training.py", "if not trainer.stop_training:")
     tested = line_of("telemetry/results.py", "save_reconstructions(run.path")

@@ -362,7 +362,7 @@ def check_audio_trains(latent, rounding):
     x = np.sin(pitch * np.arange(256)[:, None]).astype("float32")
     losses = [loss_of_step(trainer, x) for _ in range(3)]
     assert losses[-1] < losses[0]
-    logs = trainer.evaluate(x, batch_size=8, return_dict=True, verbose=0)
+    logs = trainer.measure([x])
     assert np.isfinite(list(logs.values())).all()
     assert {"si_sdr", "log_spectral_distance", "bits_per_second"} <= set(logs)
     assert logs["bits_per_second"] == logs["bits"] > 0, "clips last a second"
@@ -382,8 +382,8 @@ def test_random_strategies_draw_anew_each_step_and_measure_the_same_each_time(ro
         found = []
         for _ in range(2):
             found.append(loss_of_step(trainer, x[:4]))
-            found.append(trainer.evaluate(tf.concat([x[:4]] * 2, 0), batch_size=4, return_dict=True, verbose=0))
-        trainer.reset_metrics()
+            found.append(trainer.measure([x[:4]] * 2))
+        trainer.evaluation.reset_state()
         batches = [float(trainer.test_step(x[:4])["soft_loss"]) for _ in range(2)]
         return found[::2], [logs["soft_loss"] for logs in found[1::2]], batches
 
@@ -460,7 +460,7 @@ def test_hard_and_soft_errors_of_an_evaluation():
     autoencoder = build("rounding=identity", "model.widths=[16]", "latent.units=8")
     trainer = trainer_of(autoencoder, 4, keras.optimizers.SGD(0.1))
     x = np.random.default_rng(0).uniform(size=(10, *SHAPE)).astype("float32")
-    logs = trainer.evaluate(x, batch_size=4, return_dict=True, verbose=0)
+    logs = trainer.measure([x[:4], x[4:8], x[8:]])
     u = np.asarray(autoencoder.encode(x))
     hard = ((np.asarray(autoencoder.decode(np.round(u)), "float64") - x) ** 2).mean(axis=(1, 2, 3))
     soft = ((np.asarray(autoencoder.decode(u), "float64") - x) ** 2).mean(axis=(1, 2, 3))
