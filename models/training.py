@@ -48,13 +48,12 @@ def train_epochs(
                 checkpoint.end_epoch(logs["val_loss"])
                 if not trainer.stop_training:
                     signals.check()
+            checkpoint.finish()
         except Interrupted:
-            checkpoint.save()
-            checkpoint.write_best()
+            checkpoint.finish()
             raise
         finally:
             checkpoint.close()
-    checkpoint.write_best()
     told.on_train_end()
 
 

@@ -16,7 +16,9 @@ from conf.checks import ConfigError
 from models.autoencoder import Trainer
 from telemetry.records import replacing
 
-# The file of the best weights costs twice as much as a checkpoint, which has them, too.
+# Epochs of a small model are shorter than what a second core takes to write a checkpoint; and the file of the best
+# weights costs twice as much, though a checkpoint has them, too.
+SECONDS_BETWEEN_SAVES = 2.0
 SECONDS_BETWEEN_BEST = 10.0
 
 
@@ -29,7 +31,7 @@ class Checkpoint:
     Args:
         path: the run directory; a checkpoint there is restored.
         trainer: compiled, its optimizer built.
-        every: save after so many steps, too; None: after each epoch only.
+        every: save after so many steps, too; None: only as epochs end, and not more often than every 2 s.
 
     Raises:
         ConfigError: the checkpoint there cannot be read.
@@ -46,7 +48,8 @@ class Checkpoint:
         self.written.set_result(None)
         if self.path.exists():
             self._restore()
-        self.tick, self.best_written, self.best_written_at = time.perf_counter(), 0, -math.inf
+        self.tick, self.saved, self.saved_at = time.perf_counter(), (self.epoch, self.step), -math.inf
+        self.best_written, self.best_written_at = 0, -math.inf
 
     def steps_to_save(self) -> int:
         """How many steps there may be before it is time to save, 1 or more; a large number if it never is."""
@@ -59,19 +62,19 @@ class Checkpoint:
             self.save()
 
     def end_epoch(self, val_loss: float) -> None:
-        """Counts an epoch, looks whether it is the best, and saves, unless the run ends here since it diverged."""
+        """Counts an epoch, looks whether it is the best, and saves when it is time to, but not a run that diverged."""
         self.epoch += 1
         self._count_seconds()
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, self.epoch
             self.best = [variable.numpy() for variable in self.trainer.autoencoder.variables]
-        if not self.trainer.stop_training:
+        if not self.trainer.stop_training and time.perf_counter() - self.saved_at > SECONDS_BETWEEN_SAVES:
             self.save()
             if time.perf_counter() - self.best_written_at > SECONDS_BETWEEN_BEST:
                 self.write_best()
 
     def save(self) -> None:
-        """Replaces the file while training goes on; if that fails, the next call says so, or `write_best`."""
+        """Replaces the file while training goes on; if that fails, the next call says so, or `finish`."""
         self._count_seconds()
         best = [] if self._best_is_current() else self.best
         arrays = {
@@ -81,6 +84,13 @@ class Checkpoint:
         }
         self.written.result()
         self.written = self.writer.submit(_write, self.path, arrays)
+        self.saved, self.saved_at = (self.epoch, self.step), time.perf_counter()
+
+    def finish(self) -> None:
+        """Saves what is not saved yet, but not a run that diverged, and the best weights; all is on disk then."""
+        if self.saved != (self.epoch, self.step) and not self.trainer.stop_training:
+            self.save()
+        self.write_best()
 
     def write_best(self) -> None:
         """Brings `best.weights.h5` up to date, once the checkpoint is on disk."""

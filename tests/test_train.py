@@ -71,6 +71,7 @@ def interrupted(epochs):
         shutil.copy(self.path, self.path.parent.with_name(f"checkpoint{self.epoch}.npz"))
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("telemetry.checkpoint.SECONDS_BETWEEN_SAVES", 0.0)
         patch.setattr(Checkpoint, "save", save_and_keep)
         patch.setattr(Checkpoint, "end_epoch", end_epoch)
         with pytest.raises(KeyboardInterrupt):
