@@ -23,6 +23,8 @@ from data import folder_audio
 from data.pipeline import DataError
 
 if TYPE_CHECKING:
+    import keras
+
     from models.autoencoder import Autoencoder
 
 WINDOW = 2048
@@ -70,29 +72,32 @@ class Frames(NamedTuple):
         long = 2**24
         step = round(long / autoencoder.encoder.compute_output_shape((1, long, 1))[1])
         last = (clip_samples - 1) % step + 1
-        frames = 2 * WINDOW // 64
-        while frames <= 2 * FARTHEST:
+        middle = 2 + max(_span(autoencoder.encoder), _span(autoencoder.decoder))
+        if middle <= FARTHEST:
             reach = max(
-                _reach_of_encoder(autoencoder, step, last, frames), _reach_of_decoder(autoencoder, step, frames)
+                _reach_of_encoder(autoencoder, step, last, middle), _reach_of_decoder(autoencoder, step, middle)
             )
-            if reach < frames // 2 - 1:  # or it may go beyond the edges
+            if reach < middle - 1:  # or it may go beyond the edges
                 return cls(step, last, reach)
-            frames *= 2
         raise ConfigError(f"run: its codes depend on more than {FARTHEST} frames around them: no sound can be cut so")
 
 
-def _reach_of_encoder(autoencoder: "Autoencoder", step: int, last: int, frames: int) -> int:
+def _span(model: "keras.Model") -> int:
+    """No fewer frames than convolutions see, whatever their rate; a dilated one may skip a whole window of less."""
+    convolutions = [layer for layer in model.layers if hasattr(layer, "kernel_size")]
+    return sum((layer.kernel_size[0] - 1) * layer.dilation_rate[0] for layer in convolutions)
+
+
+def _reach_of_encoder(autoencoder: "Autoencoder", step: int, last: int, middle: int) -> int:
     """Where one NaN in the middle goes, in frames."""
-    middle = frames // 2
-    x = np.zeros((1, (frames - 1) * step + last, 1), np.float32)
+    x = np.zeros((1, 2 * middle * step + last, 1), np.float32)
     x[:, middle * step : (middle + 1) * step] = np.nan
     u = autoencoder.encode(tf.constant(x)).numpy()
     return int(np.abs(np.flatnonzero(np.isnan(u[0]).any(axis=-1)) - middle).max())
 
 
-def _reach_of_decoder(autoencoder: "Autoencoder", step: int, frames: int) -> int:
-    middle = frames // 2
-    code = np.zeros((1, frames, autoencoder.latent.units), np.float32)
+def _reach_of_decoder(autoencoder: "Autoencoder", step: int, middle: int) -> int:
+    code = np.zeros((1, 2 * middle + 1, autoencoder.latent.units), np.float32)
     code[:, middle] = np.nan
     x_hat = autoencoder.decode(tf.constant(code)).numpy()
     return int(np.abs(np.flatnonzero(np.isnan(x_hat[0, :, 0])) // step - middle).max())

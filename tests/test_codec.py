@@ -272,6 +272,30 @@ def test_reach_is_no_smaller_than_what_a_code_depends_on(sounds):
     assert 4 <= sounds.frames.reach <= 8
 
 
+@pytest.mark.parametrize("dilations", [[1], [1, 64], [4, 16, 64], [100]])
+def test_reach_is_what_a_change_changes(dilations):
+    """Also where a dilated kernel skips more frames than all others see."""
+    import tensorflow as tf
+
+    from coding.sounds import Frames
+    from models import audio, latent
+    from models.autoencoder import Autoencoder
+
+    encoder, decoder = audio.conv([None, 1], 3, strides=[2, 4], channels=[8, 8], dilations=dilations)
+    autoencoder = Autoencoder(encoder, latent.binary(units=3, normalize=False), tf.identity, decoder)
+    generator = np.random.default_rng(0)
+    for weight in autoencoder.trainable_variables:
+        weight.assign(generator.normal(0, 0.3, weight.shape))
+    x, code = generator.normal(size=(2, 801 * 8, 1)), generator.normal(size=(2, 801, 3))
+    x[1], code[1] = x[0], code[0]
+    x[1, 400 * 8 : 401 * 8], code[1, 400] = 1, 9
+    u, x_hat = autoencoder.project(x.astype("f4")).numpy(), autoencoder.decode(code.astype("f4")).numpy()
+    changed = [np.flatnonzero((u[0] != u[1]).any(axis=-1)), np.flatnonzero(x_hat[0] != x_hat[1]) // 8]
+    farthest = max(np.abs(frames - 400).max() for frames in changed)
+    assert farthest >= sum(dilations)
+    assert Frames.of(autoencoder, 800) == (8, 8, farthest)
+
+
 def test_clips_are_the_reconstructions_of_evaluation(audio_run, tmp_path):
     from train import build
 
