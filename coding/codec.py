@@ -30,7 +30,7 @@ def encode(stored: Stored, input: Path, path: Path) -> None:
     Raises:
         ConfigError: the input cannot be read, the output exists or cannot be written.
     """
-    output.refuse_existing(path)
+    output.check_new(path)
     files, names = found(input, stored.is_image)
     medium = medium_of(stored)
     items = medium.items(files, names)
@@ -55,7 +55,7 @@ def decode(stored: Stored, input: Path, path: Path) -> None:
     Raises:
         ConfigError: the input is damaged, or another model's; the output exists or cannot be written.
     """
-    output.refuse_existing(path)
+    output.check_new(path)
     header, bitstream = read(stored, input)
     folder = bool(header.items[0].name)
     suffix = ".png" if stored.is_image else ".wav"
@@ -125,7 +125,8 @@ def found(input: Path, is_image: bool) -> tuple[list[Path], list[str]]:
         if input.suffix.lower() not in suffixes:
             raise ConfigError(f"input={input} must be a {kind} file, or a folder of them: the run is of such")
         return [input], [""]
-    relative = sorted(file.relative_to(input) for file in input.rglob("*") if file.suffix.lower() in suffixes)
+    candidates = (file for file in input.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    relative = sorted(file.relative_to(input) for file in candidates)
     relative = [file for file in relative if not any(part.startswith(".") for part in file.parts)]
     if not relative:
         raise ConfigError(f"input={input} holds no {kind} file")
