@@ -169,9 +169,12 @@ class Sounds:
 
     def write(self, path: Path, parts: Iterator[np.ndarray]) -> None:
         """Stores what `decode` gave, as 16-bit WAV."""
-        with soundfile.SoundFile(path, "w", self.sample_rate_hz, 1, "PCM_16", format="WAV") as sound:
-            for part in parts:
-                sound.write(part)
+        try:
+            with soundfile.SoundFile(path, "w", self.sample_rate_hz, 1, "PCM_16", format="WAV") as sound:
+                for part in parts:
+                    sound.write(part)
+        except soundfile.LibsndfileError as error:  # which does not say what the system said
+            raise OSError(f"{error.error_string} Is the disk full?") from error
 
     def quality_db(self, file: Path, item: Item, parts: Iterator[np.ndarray]) -> float:
         """SI-SDR of what `decode` gave, over the whole sound (see `telemetry.metrics.si_sdr_db`)."""
