@@ -14,6 +14,7 @@ from processes import FORKS
 
 import codec
 from coding import bitstream, container
+from coding.codec import found
 from coding.container import Header, Item
 from coding.statistics import CodeStatistics
 from conf.checks import ConfigError
@@ -76,6 +77,7 @@ def test_codes_that_do_not_exist():
         Header(b"abcdefgh", 0, (28, 30), [Item("")]),
         Header(b"abcdefgh", 0, (28, 30), [Item(f"{n}.png") for n in range(1000)]),
         Header(b"abcdefgh", 44100, (0, 0), [Item("", 12, 0.5)]),
+        Header(b"abcdefgh", 0, (28, 30), [Item("not UTF-8 \udcff.png")]),
     ],
 )
 def test_header_comes_back(header):
@@ -96,6 +98,16 @@ def test_any_missing_or_further_byte_is_told():
     for other in [*(data[:length] for length in range(len(data))), data + b"\0", data[:20] + data[21:]]:
         with pytest.raises(ConfigError, match=r"damaged|no file of codes"):
             container.unpack(other, Path("x"))
+
+
+@pytest.mark.parametrize("change", [{"items": []}, {"items": HEADER.items * 2}, {"sample_rate_hz": 0}])
+def test_a_header_that_contradicts_itself(change, monkeypatch):
+    """Though its checksum is right."""
+    good = container.pack(HEADER, b"")[container.START.size + container.FIXED.size :]
+    other = HEADER._replace(**change)
+    monkeypatch.setattr(container.zlib, "compress", lambda *args: good)
+    with pytest.raises(ConfigError, match="damaged"):
+        container.unpack(container.pack(other, b""), Path("x"))
 
 
 @pytest.mark.parametrize("name", ["/tmp/x.png", "../x.png", "a/../../x.png"])
@@ -296,6 +308,11 @@ def test_reach_is_what_a_change_changes(dilations):
     assert Frames.of(autoencoder, 800) == (8, 8, farthest)
 
 
+def test_a_full_disk_is_an_error_of_the_file_system(sounds):
+    with pytest.raises(OSError, match="full"):
+        sounds.write(Path("/dev/full"), iter([np.zeros(100_000)]))
+
+
 def test_clips_are_the_reconstructions_of_evaluation(audio_run, tmp_path):
     from train import build
 
@@ -351,7 +368,7 @@ def test_a_long_sound_of_another_rate_is_read_in_parts(audio_run, tmp_path, capl
         ("encode run=a input=b", "output is missing"),
         ("encode run=a input=b output=", "output is missing"),
         ("encode run=a inptu=b output=c", "has no key inptu"),
-        ("encode run=a input=7 output=c", "write ./7"),
+        ("encode run=a input=7 output=c", "input=7 must be a path; put quotes"),
         ("encode run=[ input=b output=c", "cannot read"),
         ("encode run=${x} input=b output=c", "cannot read"),
         ("encode run=nowhere input=b output=c", "no run's folder"),
@@ -362,6 +379,11 @@ def test_a_long_sound_of_another_rate_is_read_in_parts(audio_run, tmp_path, capl
         ("encode run={run} input={root}/README.md output=c", "PNG or JPEG"),
         ("encode run={run} input={root}/conf output=c", "holds no PNG or JPEG"),
         ("encode run={run} input={root}/docs/gallery output={root}/README.md", "exists"),
+        ("encode run={run} input=b output={root}/README.md/c", "README.md is no folder"),
+        ("decode run={run} input=b output={root}/README.md/c/d.png", "README.md is no folder"),
+        ("export run=nowhere output={root}/README.md/c", "README.md is no folder"),
+        ("inspect run=nowhere output={root}/README.md/c", "README.md is no folder"),
+        ("rates runs=nowhere output={root}/README.md", "README.md is no folder"),
     ],
 )
 def test_mistakes(words, says, small_run, monkeypatch, tmp_path):
@@ -371,6 +393,12 @@ def test_mistakes(words, says, small_run, monkeypatch, tmp_path):
         codec.main(words)
     assert "\n" not in str(caught.value)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_folder_that_is_called_like_an_image(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "a.png/b.png").touch()
+    assert found(tmp_path, True) == ([tmp_path / "a.png/b.png"], ["a.png/b.png"])
 
 
 def test_a_broken_image(small_run, tmp_path):
