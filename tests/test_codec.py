@@ -13,7 +13,7 @@ from PIL import Image
 from processes import FORKS
 
 import codec
-from coding import bitstream, container
+from coding import bitstream, container, output
 from coding.codec import found
 from coding.container import Header, Item
 from coding.statistics import CodeStatistics
@@ -60,7 +60,10 @@ def test_codes_never_seen(far):
     rows = random_rows(None, 50)
     counted = statistics(rows, None)
     rows[[7, 8, 20], [0, 0, 3]] = far
-    np.testing.assert_array_equal(bitstream.Decoder(bitstream.encode(rows, counted), 50, counted).read(50), rows)
+    data = bitstream.encode(rows, counted)
+    np.testing.assert_array_equal(bitstream.Decoder(data, 50, counted).read(50), rows)
+    ideal = bitstream.ideal_bits([rows], counted)
+    assert ideal < 8 * len(data) <= 1.02 * ideal + 64  # whole words
 
 
 def test_codes_that_do_not_exist():
@@ -194,12 +197,17 @@ def test_one_file(small_run, digit, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"digit.png", "new", "out.png"}
 
 
-def test_another_models_codes(small_run, digit, tmp_path):
+@pytest.mark.parametrize("differs", ["weights", "statistics"])
+def test_another_models_codes(differs, small_run, digit, tmp_path):
     folder = small_run[0]
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    counted = CodeStatistics.load(other)
-    counted._replace(counts=counted.counts + 1).save(other)
+    if differs == "weights":
+        with (other / "best.weights.h5").open("ab") as file:
+            file.write(b"other")
+    else:
+        counted = CodeStatistics.load(other)
+        counted._replace(counts=counted.counts + 1).save(other)
     run_codec(["encode", f"run={folder}", f"input={digit}", f"output={tmp_path / 'codes.rt'}"])
     with pytest.raises(ConfigError, match="another model"):
         codec.main(["decode", f"run={other}", f"input={tmp_path / 'codes.rt'}", f"output={tmp_path / 'out.png'}"])
@@ -285,11 +293,11 @@ def test_reach_is_no_smaller_than_what_a_code_depends_on(sounds):
 
 
 @pytest.mark.parametrize("dilations", [[1], [1, 64], [4, 16, 64], [100]])
-def test_reach_is_what_a_change_changes(dilations):
-    """Also where a dilated kernel skips more frames than all others see."""
+def test_reach_is_what_a_change_changes(dilations, monkeypatch):
+    """Also where a dilated kernel skips more frames than all others see; and windows reach as far."""
     import tensorflow as tf
 
-    from coding.sounds import Frames
+    from coding import sounds
     from models import audio, latent
     from models.autoencoder import Autoencoder
 
@@ -305,7 +313,16 @@ def test_reach_is_what_a_change_changes(dilations):
     changed = [np.flatnonzero((u[0] != u[1]).any(axis=-1)), np.flatnonzero(x_hat[0] != x_hat[1]) // 8]
     farthest = max(np.abs(frames - 400).max() for frames in changed)
     assert farthest >= sum(dilations)
-    assert Frames.of(autoencoder, 800) == (8, 8, farthest)
+    frames = sounds.Frames.of(autoencoder, 800)
+    assert frames == (8, 8, farthest)
+
+    monkeypatch.setattr(sounds, "WINDOW", 300)
+    for low, first, stop, high in frames.windows(801):
+        kept, (start, end) = slice(first - low, stop - low), frames.samples(low, high)
+        u_part = autoencoder.project(x[:, start:end].astype("f4"))[:, kept]
+        np.testing.assert_allclose(u_part, u[:, first:stop], atol=1e-5 * np.abs(u).max())
+        x_part = autoencoder.decode(code[:, low:high].astype("f4"))[:, kept.start * 8 : kept.stop * 8]
+        np.testing.assert_allclose(x_part, x_hat[:, first * 8 : stop * 8], atol=1e-5 * np.abs(x_hat).max())
 
 
 def test_a_full_disk_is_an_error_of_the_file_system(sounds):
@@ -393,6 +410,12 @@ def test_mistakes(words, says, small_run, monkeypatch, tmp_path):
         codec.main(words)
     assert "\n" not in str(caught.value)
     assert not [*tmp_path.iterdir()]
+
+
+def test_what_came_meanwhile_stays(tmp_path):
+    with pytest.raises(ConfigError, match="exists"), output.fresh(tmp_path):
+        raise AssertionError
+    assert tmp_path.exists()
 
 
 def test_a_folder_that_is_called_like_an_image(tmp_path):
