@@ -36,7 +36,7 @@ class Item(NamedTuple):
     Attributes:
         name: relative to the folder that was encoded; empty where it was a file.
         samples: of a sound, at the model's rate.
-        gain: what a sound was divided by.
+        gain: what a sound was divided by; 0 of silence, which it stays.
     """
 
     name: str

@@ -202,11 +202,11 @@ class Sounds:
         hop = WINDOW * self.frames.step
         starts = tqdm(range(0, samples, hop), desc="how loud", delay=2, leave=False)
         peak = max(np.abs(self._part(file, start, hop)).max(initial=0) for start in starts)
-        return item._replace(gain=float(np.float32(peak)) or 1.0)
+        return item._replace(gain=float(np.float32(peak)))
 
     def _read(self, item: Item, file: Path, start: int, stop: int) -> np.ndarray:
         """Samples as the model takes them, float32 `[stop - start, 1]`; zeros beyond the end."""
-        x = self._part(file, start, min(stop, item.samples) - start) / item.gain
+        x = self._part(file, start, min(stop, item.samples) - start) / (item.gain or 1)
         return np.pad(np.clip(x, -1, 1), (0, stop - start - len(x))).astype(np.float32)[:, None]
 
     def _part(self, file: Path, start: int, samples: int) -> np.ndarray:
