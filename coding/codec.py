@@ -45,8 +45,8 @@ def encode(stored: Stored, input: Path, path: Path) -> None:
     data = container.pack(header, bitstream)
     with output.fresh(path) as draft:
         draft.write_bytes(data)
-    log.info("%s", _cost(path, medium, header, len(data), len(bitstream), ideal, files))
-    log.info("%s", _quality(stored, medium, header, bitstream, files))
+        log.info("%s", _cost(path, medium, header, len(data), len(bitstream), ideal, files))
+        log.info("%s", _quality(stored, medium, header, bitstream, files))
 
 
 def decode(stored: Stored, input: Path, path: Path) -> None:
