@@ -287,6 +287,14 @@ def iter_read(rows):
     return lambda count: rows[[*itertools.islice(places, count)]]
 
 
+def test_silence_stays_silent(sounds, tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.zeros(1000), RATE_HZ)
+    items = sounds.items([tmp_path / "x.wav"], [""])
+    rows = np.concatenate([*sounds.encode([tmp_path / "x.wav"], items)])
+    ((_, parts),) = sounds.decode(items, iter_read(rows))
+    np.testing.assert_array_equal(np.concatenate([*parts]), np.zeros(1000))
+
+
 def test_reach_is_no_smaller_than_what_a_code_depends_on(sounds):
     """Here by arithmetic: kernels of 4 x 2 and 2 x 4 samples, residual units of 3 taps, dilated by 1 and 3."""
     assert 4 <= sounds.frames.reach <= 8
@@ -431,7 +439,10 @@ def test_a_broken_image(small_run, tmp_path):
     assert not (tmp_path / "codes.rt").exists()
 
 
-@pytest.mark.parametrize(("name", "says"), [("result.json", "not finished"), ("code_statistics.npz", "older version")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("result.json", "not finished"), ("code_statistics.npz", "older version"), ("best.weights.h5", "cannot be read")],
+)
 def test_a_run_that_lacks_something(name, says, small_run, tmp_path):
     shutil.copytree(small_run[0], tmp_path / "run")
     (tmp_path / "run" / name).unlink()
