@@ -61,6 +61,8 @@ def decode(stored: Stored, input: Path, path: Path) -> None:
     suffix = ".png" if stored.is_image else ".wav"
     if not folder and path.suffix.lower() != suffix:
         raise ConfigError(f"output={path} must end in {suffix}, which is what is written")
+    if folder and path.suffix.lower() == suffix:
+        raise ConfigError(f"output={path} must be the name of a folder: input={input} was made of one")
     medium = medium_of(stored)
     with output.fresh(path) as draft:
         for item, content in decoding(stored, medium, header, bitstream):

@@ -349,6 +349,8 @@ def test_clips_are_the_reconstructions_of_evaluation(audio_run, tmp_path):
     for number, clip in enumerate(x):
         soundfile.write(tmp_path / "in" / f"{number}.wav", clip, RATE_HZ, "FLOAT")
     run_codec(["encode", f"run={folder}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'codes.rt'}"])
+    with pytest.raises(ConfigError, match="name of a folder"):
+        run_codec(["decode", f"run={folder}", f"input={tmp_path / 'codes.rt'}", f"output={tmp_path / 'out.wav'}"])
     status = codec_process("decode", f"run={folder}", f"input={tmp_path / 'codes.rt'}", f"output={tmp_path / 'out'}")
     assert status == 0
     batches = [x[:3], np.pad(x[3:], [(0, 1), (0, 0), (0, 0)])]
