@@ -43,7 +43,7 @@ def export(run: Path, output: Path) -> None:
     from coding import output as place
     from coding import stored
 
-    place.refuse_existing(output)
+    place.check_new(output)
     trained = stored.load(run)
     trained.start()
     from coding import export as forms
@@ -56,7 +56,7 @@ def inspect_(run: Path, output: Path) -> None:
     from coding import output as place
     from coding import stored
 
-    place.refuse_existing(output)
+    place.check_new(output)
     trained = stored.load(run)
     trained.start()
     from coding import walk
@@ -66,11 +66,15 @@ def inspect_(run: Path, output: Path) -> None:
 
 def rates(runs: Path, output: Path) -> None:
     """Counts the bytes of the runs' test sets, measures what is decoded, and draws both beside common formats."""
+    from coding import output as place
     from coding import rate_report
     from coding import rates as measuring
 
+    place.check_writable(output)
     rate_report.write(measuring.measure(runs), output)
 
+
+ADVICE = "put quotes around odd names, as in 'input=\"7\"'"
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__.rstrip("_"): command for command in (encode, decode, export, inspect_, rates)
@@ -108,7 +112,7 @@ def arguments(name: str, command: Callable[..., None], words: Sequence[str]) -> 
     try:
         values: Any = OmegaConf.to_container(OmegaConf.from_cli(list(words)), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {' '.join(words)}: {usage}") from error
+        raise ConfigError(f"cannot read {' '.join(words)}: {usage}; {ADVICE}") from error
     for key in values:
         if key not in keys:
             raise ConfigError(f"{name} has no key {key}: {usage}")
@@ -116,7 +120,7 @@ def arguments(name: str, command: Callable[..., None], words: Sequence[str]) -> 
         if not (value := values.get(key)):
             raise ConfigError(f"{key} is missing: {usage}")
         if not isinstance(value, str):
-            raise ConfigError(f"{key}={value} must be a path: write ./{value} if a file is called that")
+            raise ConfigError(f"{key}={value} must be a path; {ADVICE}")
     return {key: Path(value).expanduser() for key, value in values.items()}
 
 

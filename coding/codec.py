@@ -30,7 +30,7 @@ def encode(stored: Stored, input: Path, path: Path) -> None:
     Raises:
         ConfigError: the input cannot be read, the output exists or cannot be written.
     """
-    output.refuse_existing(path)
+    output.check_new(path)
     files, names = found(input, stored.is_image)
     medium = medium_of(stored)
     items = medium.items(files, names)
@@ -45,8 +45,8 @@ def encode(stored: Stored, input: Path, path: Path) -> None:
     data = container.pack(header, bitstream)
     with output.fresh(path) as draft:
         draft.write_bytes(data)
-    log.info("%s", _cost(path, medium, header, len(data), len(bitstream), ideal, files))
-    log.info("%s", _quality(stored, medium, header, bitstream, files))
+        log.info("%s", _cost(path, medium, header, len(data), len(bitstream), ideal, files))
+        log.info("%s", _quality(stored, medium, header, bitstream, files))
 
 
 def decode(stored: Stored, input: Path, path: Path) -> None:
@@ -55,12 +55,14 @@ def decode(stored: Stored, input: Path, path: Path) -> None:
     Raises:
         ConfigError: the input is damaged, or another model's; the output exists or cannot be written.
     """
-    output.refuse_existing(path)
+    output.check_new(path)
     header, bitstream = read(stored, input)
     folder = bool(header.items[0].name)
     suffix = ".png" if stored.is_image else ".wav"
     if not folder and path.suffix.lower() != suffix:
         raise ConfigError(f"output={path} must end in {suffix}, which is what is written")
+    if folder and path.suffix.lower() == suffix:
+        raise ConfigError(f"output={path} must be the name of a folder: input={input} was made of one")
     medium = medium_of(stored)
     with output.fresh(path) as draft:
         for item, content in decoding(stored, medium, header, bitstream):
@@ -125,7 +127,8 @@ def found(input: Path, is_image: bool) -> tuple[list[Path], list[str]]:
         if input.suffix.lower() not in suffixes:
             raise ConfigError(f"input={input} must be a {kind} file, or a folder of them: the run is of such")
         return [input], [""]
-    relative = sorted(file.relative_to(input) for file in input.rglob("*") if file.suffix.lower() in suffixes)
+    candidates = (file for file in input.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    relative = sorted(file.relative_to(input) for file in candidates)
     relative = [file for file in relative if not any(part.startswith(".") for part in file.parts)]
     if not relative:
         raise ConfigError(f"input={input} holds no {kind} file")

@@ -27,6 +27,7 @@ MAGIC, VERSION = b"RTC", 1
 START = struct.Struct("<3sBI")
 FIXED = struct.Struct("<8sIHHII")
 SOUND = np.dtype([("samples", "<u8"), ("gain", "<f4")])
+UNDECODABLE = "surrogateescape"  # as Python has names of files that are not UTF-8
 
 
 class Item(NamedTuple):
@@ -35,7 +36,7 @@ class Item(NamedTuple):
     Attributes:
         name: relative to the folder that was encoded; empty where it was a file.
         samples: of a sound, at the model's rate.
-        gain: what a sound was divided by.
+        gain: what a sound was divided by; 0 of silence, which it stays.
     """
 
     name: str
@@ -66,7 +67,7 @@ def pack(header: Header, bitstream: bytes) -> bytes:
     if header.sample_rate_hz:
         table += np.array([(item.samples, item.gain) for item in items], SOUND).tobytes()
     if any(item.name for item in items):
-        table += "\0".join(item.name for item in items).encode()
+        table += "\0".join(item.name for item in items).encode(errors=UNDECODABLE)
     table = zlib.compress(table, 9) if len(items) > 1 else table
     fixed = FIXED.pack(header.digest, header.sample_rate_hz, *header.size, len(items), len(table))
     rest = fixed + table + bitstream
@@ -98,11 +99,21 @@ def unpack(data: bytes, path: Path) -> tuple[Header, bytes]:
         raise damaged
     digest, sample_rate_hz, height, width, count, length = FIXED.unpack_from(rest)
     table, bitstream = rest[FIXED.size :][:length], rest[FIXED.size + length :]
-    table = zlib.decompress(table) if count > 1 else table
-    sounds = np.frombuffer(table, SOUND, count if sample_rate_hz else 0)
-    names = table[sounds.nbytes :].decode().split("\0") if len(table) > sounds.nbytes else [""] * count
-    numbers = sounds.tolist() if sample_rate_hz else [(0, 1.0)] * count
-    items = [Item(name, *of_sound) for name, of_sound in zip(names, numbers, strict=True)]
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+    try:
+        items = _items(table, count, bool(sample_rate_hz))
+    except (ValueError, zlib.error) as error:
+        raise damaged from error
+    if any(Path(item.name).is_absolute() or ".." in Path(item.name).parts for item in items):
         raise ConfigError(f"input={path} names files outside of the folder that it would be decoded to")
     return Header(digest, sample_rate_hz, (height, width), items), bitstream
+
+
+def _items(table: bytes, count: int, are_sounds: bool) -> list[Item]:
+    if not count:
+        raise ValueError("no items")
+    table = zlib.decompress(table) if count > 1 else table
+    sounds = np.frombuffer(table, SOUND, count if are_sounds else 0)
+    rest = table[sounds.nbytes :]
+    names = rest.decode(errors=UNDECODABLE).split("\0") if rest else [""] * count
+    numbers = sounds.tolist() if are_sounds else [(0, 1.0)] * count
+    return [Item(name, *of_sound) for name, of_sound in zip(names, numbers, strict=True)]

@@ -92,7 +92,7 @@ def export(stored: Stored, path: Path) -> None:
         try:
             tf.saved_model.save(signatures, draft, {"encode": signatures.encode, "decode": signatures.decode})
         except tf.errors.OpError as error:  # a full or read-only disk, in TensorFlow's words
-            raise OSError(first_line(error)) from error
+            raise OSError(first_line(error).rpartition("; ")[2]) from error
         forms = [saved_model(draft)]
         try:
             (draft / TFLITE).write_bytes(converted(signatures))

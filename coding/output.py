@@ -3,17 +3,26 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from conf.checks import ConfigError
 from telemetry.records import DRAFT
 
 
-def refuse_existing(path: Path) -> None:
-    """Raises a ConfigError if there is something already."""
+def check_new(path: Path) -> None:
+    """Raises a ConfigError if there is something already, or nothing can be made: before the work, not after it."""
     if os.path.lexists(path):
         raise ConfigError(f"output={path} exists: choose another name, or remove it first")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises a ConfigError if there can be no such folder to write to."""
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        reason = "is read-only" if there.is_dir() else "is no folder"
+        raise ConfigError(f"output={path} cannot be written ({there} {reason}): choose another")
 
 
 @contextmanager
@@ -23,7 +32,7 @@ def fresh(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: `path` exists, or cannot be written.
     """
-    refuse_existing(path)
+    check_new(path)
     draft = path.with_name(DRAFT + path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,4 +49,5 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()

@@ -66,7 +66,7 @@ class Images:
         top = Row("x_hat", [self.tile(x) for x in (x_hat.mean(axis=0), *x_hat[: self.shown])])
         across = 1 if len(rows) <= 8 else 2 if len(rows) <= 24 else 4
         title = "What one step of each unit changes, strongest units first"
-        figure = sheet(title, rows, self.ratio, ["mean", "examples"], [top], across)
+        figure = sheet(title, rows, self.ratio, ["mean", "", "examples"], [top], across)
         caption = (
             "A row for each unit: the change as it alone takes one step (a bit is flipped, an integer goes up by one, "
             f"or down where it is the highest): mean of its absolute value over {len(x_hat)} validation examples, "

@@ -23,6 +23,8 @@ from data import folder_audio
 from data.pipeline import DataError
 
 if TYPE_CHECKING:
+    import keras
+
     from models.autoencoder import Autoencoder
 
 WINDOW = 2048
@@ -70,29 +72,32 @@ class Frames(NamedTuple):
         long = 2**24
         step = round(long / autoencoder.encoder.compute_output_shape((1, long, 1))[1])
         last = (clip_samples - 1) % step + 1
-        frames = 2 * WINDOW // 64
-        while frames <= 2 * FARTHEST:
+        middle = 2 + max(_span(autoencoder.encoder), _span(autoencoder.decoder))
+        if middle <= FARTHEST:
             reach = max(
-                _reach_of_encoder(autoencoder, step, last, frames), _reach_of_decoder(autoencoder, step, frames)
+                _reach_of_encoder(autoencoder, step, last, middle), _reach_of_decoder(autoencoder, step, middle)
             )
-            if reach < frames // 2 - 1:  # or it may go beyond the edges
+            if reach < middle - 1:  # or it may go beyond the edges
                 return cls(step, last, reach)
-            frames *= 2
         raise ConfigError(f"run: its codes depend on more than {FARTHEST} frames around them: no sound can be cut so")
 
 
-def _reach_of_encoder(autoencoder: "Autoencoder", step: int, last: int, frames: int) -> int:
+def _span(model: "keras.Model") -> int:
+    """No fewer frames than convolutions see, whatever their rate; a dilated one may skip a whole window of less."""
+    convolutions = [layer for layer in model.layers if hasattr(layer, "kernel_size")]
+    return sum((layer.kernel_size[0] - 1) * layer.dilation_rate[0] for layer in convolutions)
+
+
+def _reach_of_encoder(autoencoder: "Autoencoder", step: int, last: int, middle: int) -> int:
     """Where one NaN in the middle goes, in frames."""
-    middle = frames // 2
-    x = np.zeros((1, (frames - 1) * step + last, 1), np.float32)
+    x = np.zeros((1, 2 * middle * step + last, 1), np.float32)
     x[:, middle * step : (middle + 1) * step] = np.nan
     u = autoencoder.encode(tf.constant(x)).numpy()
     return int(np.abs(np.flatnonzero(np.isnan(u[0]).any(axis=-1)) - middle).max())
 
 
-def _reach_of_decoder(autoencoder: "Autoencoder", step: int, frames: int) -> int:
-    middle = frames // 2
-    code = np.zeros((1, frames, autoencoder.latent.units), np.float32)
+def _reach_of_decoder(autoencoder: "Autoencoder", step: int, middle: int) -> int:
+    code = np.zeros((1, 2 * middle + 1, autoencoder.latent.units), np.float32)
     code[:, middle] = np.nan
     x_hat = autoencoder.decode(tf.constant(code)).numpy()
     return int(np.abs(np.flatnonzero(np.isnan(x_hat[0, :, 0])) // step - middle).max())
@@ -164,9 +169,12 @@ class Sounds:
 
     def write(self, path: Path, parts: Iterator[np.ndarray]) -> None:
         """Stores what `decode` gave, as 16-bit WAV."""
-        with soundfile.SoundFile(path, "w", self.sample_rate_hz, 1, "PCM_16", format="WAV") as sound:
-            for part in parts:
-                sound.write(part)
+        try:
+            with soundfile.SoundFile(path, "w", self.sample_rate_hz, 1, "PCM_16", format="WAV") as sound:
+                for part in parts:
+                    sound.write(part)
+        except soundfile.LibsndfileError as error:  # which does not say what the system said
+            raise OSError(f"{error.error_string} Is the disk full?") from error
 
     def quality_db(self, file: Path, item: Item, parts: Iterator[np.ndarray]) -> float:
         """SI-SDR of what `decode` gave, over the whole sound (see `telemetry.metrics.si_sdr_db`)."""
@@ -194,11 +202,11 @@ class Sounds:
         hop = WINDOW * self.frames.step
         starts = tqdm(range(0, samples, hop), desc="how loud", delay=2, leave=False)
         peak = max(np.abs(self._part(file, start, hop)).max(initial=0) for start in starts)
-        return item._replace(gain=float(np.float32(peak)) or 1.0)
+        return item._replace(gain=float(np.float32(peak)))
 
     def _read(self, item: Item, file: Path, start: int, stop: int) -> np.ndarray:
         """Samples as the model takes them, float32 `[stop - start, 1]`; zeros beyond the end."""
-        x = self._part(file, start, min(stop, item.samples) - start) / item.gain
+        x = self._part(file, start, min(stop, item.samples) - start) / (item.gain or 1)
         return np.pad(np.clip(x, -1, 1), (0, stop - start - len(x))).astype(np.float32)[:, None]
 
     def _part(self, file: Path, start: int, samples: int) -> np.ndarray:

@@ -107,7 +107,7 @@ def load(path: Path) -> Stored:
     """Reads what is small of a run: all but the weights.
 
     Raises:
-        ConfigError: there is no finished run, or one without code statistics.
+        ConfigError: there is no finished run, or one that lacks its code statistics or its weights.
     """
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"run={path} is no run's folder: give one that python train.py has written")
@@ -122,7 +122,12 @@ def load(path: Path) -> Stored:
         raise ConfigError(f"{path / statistics.FILE} is damaged: train the run again with resume=false") from error
     digest = hashlib.sha256()
     for name in ("best.weights.h5", statistics.FILE):
-        digest.update((path / name).read_bytes())
+        try:
+            digest.update((path / name).read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"{path / name} cannot be read ({error.strerror}): train the run again with resume=false"
+            ) from error
     return Stored(path, OmegaConf.create(run.config), result, found, digest.digest()[:8])
 
 

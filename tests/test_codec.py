@@ -14,7 +14,8 @@ from PIL import Image
 from processes import FORKS
 
 import codec
-from coding import bitstream, container
+from coding import bitstream, container, output
+from coding.codec import found
 from coding.container import Header, Item
 from coding.statistics import CodeStatistics
 from conf.checks import ConfigError
@@ -60,7 +61,10 @@ def test_codes_never_seen(far):
     rows = random_rows(None, 50)
     counted = statistics(rows, None)
     rows[[7, 8, 20], [0, 0, 3]] = far
-    np.testing.assert_array_equal(bitstream.Decoder(bitstream.encode(rows, counted), 50, counted).read(50), rows)
+    data = bitstream.encode(rows, counted)
+    np.testing.assert_array_equal(bitstream.Decoder(data, 50, counted).read(50), rows)
+    ideal = bitstream.ideal_bits([rows], counted)
+    assert ideal < 8 * len(data) <= 1.02 * ideal + 64  # whole words
 
 
 def test_codes_that_do_not_exist():
@@ -77,6 +81,7 @@ def test_codes_that_do_not_exist():
         Header(b"abcdefgh", 0, (28, 30), [Item("")]),
         Header(b"abcdefgh", 0, (28, 30), [Item(f"{n}.png") for n in range(1000)]),
         Header(b"abcdefgh", 44100, (0, 0), [Item("", 12, 0.5)]),
+        Header(b"abcdefgh", 0, (28, 30), [Item("not UTF-8 \udcff.png")]),
     ],
 )
 def test_header_comes_back(header):
@@ -97,6 +102,16 @@ def test_any_missing_or_further_byte_is_told():
     for other in [*(data[:length] for length in range(len(data))), data + b"\0", data[:20] + data[21:]]:
         with pytest.raises(ConfigError, match=r"damaged|no file of codes"):
             container.unpack(other, Path("x"))
+
+
+@pytest.mark.parametrize("change", [{"items": []}, {"items": HEADER.items * 2}, {"sample_rate_hz": 0}])
+def test_a_header_that_contradicts_itself(change, monkeypatch):
+    """Though its checksum is right."""
+    good = container.pack(HEADER, b"")[container.START.size + container.FIXED.size :]
+    other = HEADER._replace(**change)
+    monkeypatch.setattr(container.zlib, "compress", lambda *args: good)
+    with pytest.raises(ConfigError, match="damaged"):
+        container.unpack(container.pack(other, b""), Path("x"))
 
 
 @pytest.mark.parametrize("name", ["/tmp/x.png", "../x.png", "a/../../x.png"])
@@ -175,12 +190,17 @@ def test_one_file(small_run, digit, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"digit.png", "new", "out.png"}
 
 
-def test_another_models_codes(small_run, digit, tmp_path):
+@pytest.mark.parametrize("differs", ["weights", "statistics"])
+def test_another_models_codes(differs, small_run, digit, tmp_path):
     folder = small_run[0]
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    counted = CodeStatistics.load(other)
-    counted._replace(counts=counted.counts + 1).save(other)
+    if differs == "weights":
+        with (other / "best.weights.h5").open("ab") as file:
+            file.write(b"other")
+    else:
+        counted = CodeStatistics.load(other)
+        counted._replace(counts=counted.counts + 1).save(other)
     run_codec(["encode", f"run={folder}", f"input={digit}", f"output={tmp_path / 'codes.rt'}"])
     with pytest.raises(ConfigError, match="another model"):
         codec.main(["decode", f"run={other}", f"input={tmp_path / 'codes.rt'}", f"output={tmp_path / 'out.png'}"])
@@ -259,9 +279,55 @@ def iter_read(rows):
     return lambda count: rows[[*itertools.islice(places, count)]]
 
 
+def test_silence_stays_silent(sounds, tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.zeros(1000), RATE_HZ)
+    items = sounds.items([tmp_path / "x.wav"], [""])
+    rows = np.concatenate([*sounds.encode([tmp_path / "x.wav"], items)])
+    ((_, parts),) = sounds.decode(items, iter_read(rows))
+    np.testing.assert_array_equal(np.concatenate([*parts]), np.zeros(1000))
+
+
 def test_reach_is_no_smaller_than_what_a_code_depends_on(sounds):
     """Here by arithmetic: kernels of 4 x 2 and 2 x 4 samples, residual units of 3 taps, dilated by 1 and 3."""
     assert 4 <= sounds.frames.reach <= 8
+
+
+@pytest.mark.parametrize("dilations", [[1], [1, 64], [4, 16, 64], [100]])
+def test_reach_is_what_a_change_changes(dilations, monkeypatch):
+    """Also where a dilated kernel skips more frames than all others see; and windows reach as far."""
+    import tensorflow as tf
+
+    from coding import sounds
+    from models import audio, latent
+    from models.autoencoder import Autoencoder
+
+    encoder, decoder = audio.conv([None, 1], 3, strides=[2, 4], channels=[8, 8], dilations=dilations)
+    autoencoder = Autoencoder(encoder, latent.binary(units=3, normalize=False), tf.identity, decoder)
+    generator = np.random.default_rng(0)
+    for weight in autoencoder.trainable_variables:
+        weight.assign(generator.normal(0, 0.3, weight.shape))
+    x, code = generator.normal(size=(2, 801 * 8, 1)), generator.normal(size=(2, 801, 3))
+    x[1], code[1] = x[0], code[0]
+    x[1, 400 * 8 : 401 * 8], code[1, 400] = 1, 9
+    u, x_hat = autoencoder.project(x.astype("f4")).numpy(), autoencoder.decode(code.astype("f4")).numpy()
+    changed = [np.flatnonzero((u[0] != u[1]).any(axis=-1)), np.flatnonzero(x_hat[0] != x_hat[1]) // 8]
+    farthest = max(np.abs(frames - 400).max() for frames in changed)
+    assert farthest >= sum(dilations)
+    frames = sounds.Frames.of(autoencoder, 800)
+    assert frames == (8, 8, farthest)
+
+    monkeypatch.setattr(sounds, "WINDOW", 300)
+    for low, first, stop, high in frames.windows(801):
+        kept, (start, end) = slice(first - low, stop - low), frames.samples(low, high)
+        u_part = autoencoder.project(x[:, start:end].astype("f4"))[:, kept]
+        np.testing.assert_allclose(u_part, u[:, first:stop], atol=1e-5 * np.abs(u).max())
+        x_part = autoencoder.decode(code[:, low:high].astype("f4"))[:, kept.start * 8 : kept.stop * 8]
+        np.testing.assert_allclose(x_part, x_hat[:, first * 8 : stop * 8], atol=1e-5 * np.abs(x_hat).max())
+
+
+def test_a_full_disk_is_an_error_of_the_file_system(sounds):
+    with pytest.raises(OSError, match="full"):
+        sounds.write(Path("/dev/full"), iter([np.zeros(100_000)]))
 
 
 def test_clips_are_the_reconstructions_of_evaluation(audio_run, tmp_path):
@@ -275,6 +341,8 @@ def test_clips_are_the_reconstructions_of_evaluation(audio_run, tmp_path):
     for number, clip in enumerate(x):
         soundfile.write(tmp_path / "in" / f"{number}.wav", clip, RATE_HZ, "FLOAT")
     run_codec(["encode", f"run={folder}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'codes.rt'}"])
+    with pytest.raises(ConfigError, match="name of a folder"):
+        run_codec(["decode", f"run={folder}", f"input={tmp_path / 'codes.rt'}", f"output={tmp_path / 'out.wav'}"])
     status = codec_process("decode", f"run={folder}", f"input={tmp_path / 'codes.rt'}", f"output={tmp_path / 'out'}")
     assert status == 0
     batches = [x[:3], np.pad(x[3:], [(0, 1), (0, 0), (0, 0)])]
@@ -319,7 +387,7 @@ def test_a_long_sound_of_another_rate_is_read_in_parts(audio_run, tmp_path, capl
         ("encode run=a input=b", "output is missing"),
         ("encode run=a input=b output=", "output is missing"),
         ("encode run=a inptu=b output=c", "has no key inptu"),
-        ("encode run=a input=7 output=c", "write ./7"),
+        ("encode run=a input=7 output=c", "input=7 must be a path; put quotes"),
         ("encode run=[ input=b output=c", "cannot read"),
         ("encode run=${x} input=b output=c", "cannot read"),
         ("encode run=nowhere input=b output=c", "no run's folder"),
@@ -330,6 +398,11 @@ def test_a_long_sound_of_another_rate_is_read_in_parts(audio_run, tmp_path, capl
         ("encode run={run} input={root}/README.md output=c", "PNG or JPEG"),
         ("encode run={run} input={root}/conf output=c", "holds no PNG or JPEG"),
         ("encode run={run} input={root}/docs/gallery output={root}/README.md", "exists"),
+        ("encode run={run} input=b output={root}/README.md/c", "README.md is no folder"),
+        ("decode run={run} input=b output={root}/README.md/c/d.png", "README.md is no folder"),
+        ("export run=nowhere output={root}/README.md/c", "README.md is no folder"),
+        ("inspect run=nowhere output={root}/README.md/c", "README.md is no folder"),
+        ("rates runs=nowhere output={root}/README.md", "README.md is no folder"),
     ],
 )
 def test_mistakes(words, says, small_run, monkeypatch, tmp_path):
@@ -341,6 +414,18 @@ def test_mistakes(words, says, small_run, monkeypatch, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_what_came_meanwhile_stays(tmp_path):
+    with pytest.raises(ConfigError, match="exists"), output.fresh(tmp_path):
+        raise AssertionError
+    assert tmp_path.exists()
+
+
+def test_a_folder_that_is_called_like_an_image(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "a.png/b.png").touch()
+    assert found(tmp_path, True) == ([tmp_path / "a.png/b.png"], ["a.png/b.png"])
+
+
 def test_a_broken_image(small_run, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"broken\.png cannot be read as PNG or JPEG"):
@@ -348,7 +433,10 @@ def test_a_broken_image(small_run, tmp_path):
     assert not (tmp_path / "codes.rt").exists()
 
 
-@pytest.mark.parametrize(("name", "says"), [("result.json", "not finished"), ("code_statistics.npz", "older version")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("result.json", "not finished"), ("code_statistics.npz", "older version"), ("best.weights.h5", "cannot be read")],
+)
 def test_a_run_that_lacks_something(name, says, small_run, tmp_path):
     shutil.copytree(small_run[0], tmp_path / "run")
     (tmp_path / "run" / name).unlink()
