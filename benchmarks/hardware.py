@@ -11,7 +11,9 @@ import tensorflow as tf
 import train
 from benchmarks.timing import in_turns, table, verdict
 from conf import compose
+from data.pipeline import training_batches
 from models.autoencoder import Trainer
+from models.training import Steps
 
 GOAL = 0.65
 COPIES_PER_WEIGHT = 7
@@ -42,12 +44,12 @@ def work(trainer: Trainer) -> Iterator[Work]:
 def trainer_of(*words: str) -> tuple[Trainer, Callable[[], object]]:
     """An autoencoder in training, and a call that does ten of its steps, with all that is measured by default."""
     splits, trainer = train.build(compose([*words, "output_dir=unused"]))
-    x, step = splits.train[: trainer.batch_size], tf.function(trainer.train_step, autograph=False)
+    steps = Steps(trainer, iter(training_batches(splits.train, trainer.batch_size, 0, 0, epochs=100_000)))
 
     def ten_steps() -> None:
-        for _ in range(10):
-            loss = step(x)
-        loss.numpy()
+        left = 10
+        while left:
+            left -= steps.take(left)
 
     return trainer, ten_steps
 

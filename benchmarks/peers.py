@@ -38,12 +38,13 @@ def ours(model: str, bare: bool) -> tuple[int, Callable[[int], object]]:
     import tensorflow as tf
 
     from data.pipeline import training_batches
+    from models.training import Steps
 
     network, optimizer = trainer.autoencoder, trainer.optimizer
     variables = network.trainable_variables
     batches = iter(training_batches(splits.train, BATCH_SIZE, 0, 0, epochs))
     trainer.start_epoch(closely=False)
-    whole = tf.function(trainer.train_step, autograph=False)
+    whole = Steps(trainer, batches)
 
     @tf.function(autograph=False)
     def step(x: tf.Tensor) -> tf.Tensor:
@@ -53,12 +54,16 @@ def ours(model: str, bare: bool) -> tuple[int, Callable[[int], object]]:
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
-    def steps(count: int) -> object:
-        for _ in range(count):
-            last = step(next(batches)) if bare else whole(next(batches))
-        return last.numpy()
+    def steps(count: int) -> None:
+        while count:
+            count -= whole.take(count)
 
-    return sum(int(tf.size(variable.value)) for variable in variables), steps
+    def bare_steps(count: int) -> None:
+        for _ in range(count):
+            last = step(next(batches))
+        last.numpy()
+
+    return sum(int(tf.size(variable.value)) for variable in variables), bare_steps if bare else steps
 
 
 def work(name: str, model: str, pipe: Connection) -> None:
