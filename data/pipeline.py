@@ -54,6 +54,33 @@ def read(splits: Splits[tf.data.Dataset], cache_gb: float) -> Splits[tf.Tensor] 
     return on_disk(splits) if 4 * sum(map(_numbers, splits)) > cache_gb * 1e9 else in_memory(splits)
 
 
+class LastRead:
+    """Keeps what was read last, since the runs of a sweep mostly have the same data."""
+
+    def __init__(self) -> None:
+        self.key: tuple[str, float] | None = None
+        self.splits: Any = None
+
+    def read(
+        self, name: str, load: Callable[[], Splits[tf.data.Dataset]], cache_gb: float
+    ) -> Splits[tf.Tensor] | Splits[OnDisk]:
+        """What `read` gives, and raises.
+
+        Args:
+            name: says all that `load` depends on.
+            load: a loader, called if what was read last has another name.
+            cache_gb: as for `read`.
+        """
+        if self.key != (name, cache_gb):
+            self.key = self.splits = None  # first, for its memory
+            self.splits = read(load(), cache_gb)
+            self.key = (name, cache_gb)
+        return self.splits
+
+
+last_read = LastRead()
+
+
 def in_memory(splits: Splits[tf.data.Dataset]) -> Splits[tf.Tensor]:
     """All examples as they are (float32: a gather then needs no cast); raises what `read` does."""
 

@@ -83,8 +83,9 @@ class GradientQuality:
         hard, _ = self._slope(tf.round(u))
         groups = len(slopes)
         slopes += [self._strategy(u, seed) for seed in (seeds[GROUPS:] if self.autoencoder.random else seeds[-1:])]
-        vectors = np.stack([self._encoder_gradient(slope) for slope in slopes])
-        products = (vectors @ vectors.T).astype("float64")
+        vectors = tf.stack([self._encoder_gradient(slope) for slope in slopes])
+        # Not by NumPy, faster as it is: its number of threads is not `threads`, and its last digits depend on it.
+        products = tf.matmul(vectors, vectors, transpose_b=True).numpy().astype("float64")
         values = {**compare(products, groups), "relaxation_gap": float(tf.reduce_mean(relaxed) - tf.reduce_mean(hard))}
         return {f"gradient_quality/{name}": value for name, value in values.items()}
 

@@ -568,3 +568,32 @@ def test_batches_without_autotuner():
     for batches in (training_batches(numbers(50), 8, 0, 0, 1), evaluation_batches(numbers(50), 8)):
         assert batches.options().autotune.enabled is False
         assert batches.options().deterministic is True
+
+
+def test_what_was_read_last_is_kept_until_something_else_is_read():
+    import weakref
+
+    import tensorflow as tf
+
+    from data.pipeline import DataError, LastRead, Splits
+
+    last, loaded = LastRead(), []
+
+    def load(value):
+        loaded.append(value)
+        return Splits(*[tf.data.Dataset.from_tensors(value)] * 3)
+
+    first = last.read("a", lambda: load([1.0]), 1.0)
+    assert last.read("a", lambda: load([2.0]), 1.0) is first
+    np.testing.assert_array_equal(first.train, [[1.0]])
+    assert last.read("a", lambda: load([2.0]), 2.0) is not first, "another cache_gb"
+    gone = weakref.ref(last.splits.train)
+
+    def broken():
+        assert gone() is None, "there is only ever one set in memory"
+        raise DataError("damaged")
+
+    with pytest.raises(DataError):
+        last.read("b", broken, 2.0)
+    np.testing.assert_array_equal(last.read("b", lambda: load([3.0]), 2.0).train, [[3.0]])
+    assert loaded == [[1.0], [2.0], [3.0]]
