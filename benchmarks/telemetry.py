@@ -48,7 +48,7 @@ def epochs_of(words: list[str], count: int) -> dict[str, Callable[[], None]]:
         splits, trainer = train.build(compose([*words, "output_dir=unused"]))
         trainer.update_ratios.steps = count
         if not measured:
-            trainer.train_step = functools.partial(plain, trainer)
+            trainer.train_step = functools.partial(plain, trainer)  # type: ignore[method-assign]
         steps = Steps(trainer, iter(training_batches(splits.train, trainer.batch_size, 0, 0, epochs=100_000)))
 
         def call() -> None:
