@@ -34,6 +34,8 @@ class Replicas:
         strategy: TensorFlow's; None for one device.
     """
 
+    one_process = True
+
     def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync if strategy else 1
@@ -90,6 +92,8 @@ class Replicas:
 
 class Workers(Replicas):
     """Replicas in several processes, of which each does all that a single one does, but for its share of each batch."""
+
+    one_process = False
 
     @contextlib.contextmanager
     def together(self, checkpoint: Path) -> Iterator[None]:

@@ -79,12 +79,15 @@ class Steps:
             return tf.while_loop(lambda number, _: number < count, one, (0, 0.0), parallel_iterations=1)[1]
 
         self.loop, self.at_once = loop, 1
+        # Processes find each other's part of a sum by its place in the loop, which must be the same in all of them.
+        self.adapt = trainer.replicas.one_process
 
     def take(self, most: int) -> int:
         """Takes some steps, 1 to `most`, and returns how many."""
         count, began = min(self.at_once, most), time.perf_counter()
         self.loop(tf.constant(count)).numpy()
-        self.at_once = max(1, int(count * SECONDS_A_CALL / (time.perf_counter() - began)))
+        if self.adapt:
+            self.at_once = max(1, int(count * SECONDS_A_CALL / (time.perf_counter() - began)))
         return count
 
 

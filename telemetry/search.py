@@ -153,6 +153,7 @@ class Study:
 
 
 def _draw(study: optuna.Study, folder: Path) -> None:
+    from matplotlib import rc_context
     from optuna.visualization import matplotlib
 
     from telemetry.comparison.drawing import png
@@ -163,7 +164,7 @@ def _draw(study: optuna.Study, folder: Path) -> None:
         "slices": matplotlib.plot_slice,
     }
     for name, plot in plots.items():
-        with warnings.catch_warnings():
+        with rc_context(), warnings.catch_warnings():  # Optuna sets its style for good
             warnings.simplefilter("ignore")  # of parameters that few trials have, of experimental pictures
             axes = np.ravel(plot(study, target_name="val_loss"))
             figure = axes[0].figure

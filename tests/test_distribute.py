@@ -157,6 +157,23 @@ def test_two_workers_are_as_one_device_and_go_on_with_its_run(one_device, tmp_pa
     ] * 3
 
 
+def test_workers_take_as_many_steps_a_call_as_each_other(data_dir, tmp_path, monkeypatch):
+    """Otherwise they wait for each other for good; how many it would be depends on how fast each one is."""
+    from data.pipeline import training_batches
+    from models import training
+    from models.replicas import Replicas, Workers
+    from train import build
+
+    monkeypatch.setattr(training, "SECONDS_A_CALL", 1e9)
+    splits, trainer = build(small(data_dir, tmp_path / "run"))
+    taken = {}
+    for replicas in (Replicas(), Workers()):
+        trainer.replicas = replicas
+        steps = training.Steps(trainer, iter(training_batches(splits.train, 500, 0, 0, 2)))
+        taken[type(replicas)] = [steps.take(3) for _ in range(3)]
+    assert taken == {Replicas: [1, 3, 3], Workers: [1, 1, 1]}
+
+
 @pytest.mark.soak
 def test_a_worker_that_is_left_alone_says_so(tmp_path, data_dir):
     words = ["epochs=100000", "batch_size=500", "model.widths=[32]", f"data.data_dir={data_dir}", "output_dir=run"]

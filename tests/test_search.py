@@ -111,9 +111,12 @@ def test_the_number_of_trials_is_in_all(tmp_path):
 
 
 def test_conclusion_names_the_best_and_draws(whole):
+    import matplotlib
     from PIL import Image
 
+    background = matplotlib.rcParams["axes.facecolor"]
     line = whole.conclude()
+    assert matplotlib.rcParams["axes.facecolor"] == background, "other pictures look as they did"
     best = min((trial for trial in whole.study.trials), key=lambda trial: trial.value)
     assert line.endswith(f"python train.py hydra.mode=RUN {' '.join(best.user_attrs['words'])}")
     stored = yaml.safe_load((whole.folder / "optimization_results.yaml").read_text())
