@@ -60,8 +60,8 @@ def train_epochs(
 class Steps:
     """Training steps in calls of `SECONDS_A_CALL`; each is the same, bit for bit, however many go into one call.
 
-    A loop in the graph, since a call by itself takes a tenth of a small model's step, and Keras's `train_function`
-    another tenth.
+    A loop in the graph, since a call by itself takes a sixth of a small model's step, and Keras's `train_function` a
+    tenth more.
 
     Args:
         trainer: compiled.
