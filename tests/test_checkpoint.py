@@ -36,6 +36,18 @@ def test_best_weights_are_never_ahead_of_the_checkpoint(train_small, tmp_path, m
     np.testing.assert_allclose(train_small("evaluate=true")["val_loss"], float(rows[0]["val_loss"]), rtol=1e-6)
 
 
+def test_best_weights_are_written_between_checkpoints_of_steps(train_small, tmp_path, monkeypatch):
+    """However short a time ago the last step's was, so that a run that is killed can be looked at."""
+    from telemetry import checkpoint
+
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_SAVES", 1e9)
+    monkeypatch.setattr(checkpoint.Checkpoint, "finish", lambda self: pytest.fail("it is killed before"))
+    with pytest.raises(pytest.fail.Exception):
+        train_small("checkpoint_steps=1")
+    row = read_metrics(tmp_path / "run" / "metrics.csv")[0]
+    np.testing.assert_allclose(train_small("evaluate=true")["val_loss"], float(row["val_loss"]), rtol=1e-6)
+
+
 def test_best_weights_are_of_the_checkpoint_even_if_their_file_is_not(train_small, small_run, stopped):
     path, result = small_run
     assert result["best_epoch"] == 2
