@@ -36,6 +36,28 @@ def test_best_weights_are_never_ahead_of_the_checkpoint(train_small, tmp_path, m
     np.testing.assert_allclose(train_small("evaluate=true")["val_loss"], float(rows[0]["val_loss"]), rtol=1e-6)
 
 
+def test_best_weights_of_a_run_that_diverged_are_not_those_of_what_follows(train_small, tmp_path, monkeypatch):
+    """Its last epochs are in no checkpoint; with more epochs in all, they become others."""
+    from telemetry import callbacks, checkpoint
+
+    def diverged(self, epoch, logs):
+        on_epoch_end(self, epoch, {**logs, "loss": np.nan} if epoch == 2 else logs)
+
+    def killed(self, count):
+        raise KeyboardInterrupt
+
+    on_epoch_end = callbacks.Metrics.on_epoch_end
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_SAVES", 1e9)
+    monkeypatch.setattr(callbacks.Metrics, "on_epoch_end", diverged)
+    assert train_small("epochs=3")["status"] == "diverged"
+    best = [float(row["val_loss"]) for row in read_metrics(tmp_path / "run" / "metrics.csv")]
+    assert best == sorted(best, reverse=True)
+    monkeypatch.setattr(checkpoint.Checkpoint, "end_steps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_small("epochs=4")
+    np.testing.assert_allclose(train_small("epochs=4", "evaluate=true")["val_loss"], best[0], rtol=1e-6)
+
+
 def test_best_weights_are_written_between_checkpoints_of_steps(train_small, tmp_path, monkeypatch):
     """However short a time ago the last step's was, so that a run that is killed can be looked at."""
     from telemetry import checkpoint
