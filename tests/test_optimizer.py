@@ -40,8 +40,7 @@ def test_steps_are_those_of_adamw(words):
     gradients = [[generator.normal(0, 0.1, value.shape).astype(np.float32) for value in x] for _ in range(STEPS)]
     schedule = keras.optimizers.schedules.CosineDecay(0.01, STEPS)
     ours, keras_own = (
-        trained(kind(schedule, weight_decay=0.5, **words), x, gradients)
-        for kind in (AdamW, keras.optimizers.AdamW)
+        trained(kind(schedule, weight_decay=0.5, **words), x, gradients) for kind in (AdamW, keras.optimizers.AdamW)
     )
     for number, decays in ((0, 0.5), (1, 0.0)):
         np.testing.assert_allclose(ours[number], keras_own[number], rtol=1e-5, atol=1e-6)
