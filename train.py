@@ -95,6 +95,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     session.start(cfg.threads, cfg.jit_compile, cfg.precision)
     import keras
 
+    from data import folder
     from data.pipeline import last_read
     from models.autoencoder import Trainer
     from models.replicas import replicas
@@ -106,7 +107,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
         if not passes_gradient(make_rounding(cfg.rounding, 1)):  # now, so that it refuses its hyperparameters
             log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
     with explained(f"data={cfg.choices.data}"):
-        name = OmegaConf.to_yaml(cfg.data, resolve=True)
+        name = OmegaConf.to_yaml(cfg.data, resolve=True) + folder.state(cfg.data.get("path"))
         splits = last_read.read(name, lambda: instantiate(cfg.data), cfg.cache_gb)
         if (count := len(splits.train)) < cfg.batch_size:
             raise ValueError(f"has {count} training examples: batch_size must be {count} or less, got {cfg.batch_size}")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -176,9 +177,14 @@ def members(group: str) -> list[str]:
     return sorted(path.stem for path in (Path(__file__).parent / group).glob("*.yaml"))
 
 
+PLACE_IN_GRAPH = re.compile(r"Graph execution error|Detected at node|<stack traces|  File |\d+ root error|\s*$")
+"""What TensorFlow may tell before what went wrong."""
+
+
 def first_line(error: Exception) -> str:
-    """Of an error's message."""
-    return str(error).splitlines()[0]
+    """Of an error's message, or its type's name."""
+    lines = (line.strip() for line in str(error).splitlines() if not PLACE_IN_GRAPH.match(line))
+    return next(lines, type(error).__name__)
 
 
 def _shown(value: Any) -> str:

@@ -44,6 +44,12 @@ def split(files: list[str]) -> dict[str, list[str]]:
     return dict(zip(Splits._fields, parts, strict=True))
 
 
+def state(path: str | None) -> str:
+    """Names, sizes and times of all files under `path`: while it is the same, so is what a loader reads there."""
+    files = sorted(file for file in Path(path).expanduser().rglob("*") if file.is_file()) if path else []
+    return "".join(f"{file} {stat.st_size} {stat.st_mtime_ns}\n" for file in files for stat in [file.stat()])
+
+
 def _visible(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Relative to the folder."""
     candidates = (file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())

@@ -2,7 +2,8 @@
 
     python train.py data=folder_audio data.path=/my/recordings
 
-The files are read at every start and nothing is stored, so that a changed folder is never read stale.
+The files are read at every start, by the next runs of a sweep if they have changed, and nothing is stored, so that a
+changed folder is never read stale.
 """
 
 import logging

@@ -26,7 +26,8 @@ def train_epochs(
         splits: the examples.
         epochs: of the whole run; fewer are trained if a callback sets `trainer.stop_training`.
         checkpoint: of this trainer.
-        callbacks: told of the beginning and end of training, epochs and validation, and of each step, without logs.
+        callbacks: told of the beginning and end of training, epochs and validation, and of the last of the steps that
+            were taken at once, without logs.
 
     Raises:
         Interrupted: by SIGINT or SIGTERM; the checkpoint has been saved.
@@ -39,6 +40,7 @@ def train_epochs(
     told.on_train_begin()
     with Signals().handled() as signals:
         try:
+            checkpoint.write_best()  # a run that diverged has left newer ones, which more epochs in all will not meet
             while checkpoint.epoch < epochs and not trainer.stop_training:
                 closely = due(checkpoint.epoch + 1, epochs, CLOSE_UPS_PER_RUN)
                 _train(trainer, steps, closely, checkpoint, told, signals)

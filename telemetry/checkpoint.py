@@ -68,10 +68,14 @@ class Checkpoint:
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, self.epoch
             self.best = [variable.numpy() for variable in self.trainer.autoencoder.variables]
-        if not self.trainer.stop_training and time.perf_counter() - self.saved_at > SECONDS_BETWEEN_SAVES:
+        if self.trainer.stop_training:
+            return
+        now = time.perf_counter()
+        best_is_due = self.best_epoch != self.best_written and now - self.best_written_at > SECONDS_BETWEEN_BEST
+        if best_is_due or now - self.saved_at > SECONDS_BETWEEN_SAVES:  # steps may have saved a moment ago
             self.save()
-            if time.perf_counter() - self.best_written_at > SECONDS_BETWEEN_BEST:
-                self.write_best()
+        if best_is_due:
+            self.write_best()
 
     def save(self) -> None:
         """Replaces the file while training goes on; if that fails, the next call says so, or `finish`."""

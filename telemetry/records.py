@@ -28,19 +28,15 @@ class MetricsFile:
     def __init__(self, path: Path, epochs: int) -> None:
         self.path = path
         rows = [row for row in _checked(path) if int(row["epoch"]) <= epochs]
-        self.columns = list(rows[0]) if rows else []
-        text = "".join(",".join(line) + "\n" for line in [self.columns, *(row.values() for row in rows)] if line)
-        write_atomically(path, text)
+        self._rewrite(list(rows[0]) if rows else [], rows)
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Adds the row of an epoch; the first row gives the columns."""
+        """Adds the row of an epoch; the first row gives the columns, a later one may add some."""
+        if new := row.keys() - set(self.columns):
+            self._rewrite(sorted({*self.columns, *new}, key=_column_order), read_metrics(self.path))
         with self.path.open("r+", newline="") as file:  # or a file that somebody has deleted would lack its head
             file.seek(0, os.SEEK_END)
-            writer = csv.DictWriter(file, self.columns or sorted(row, key=_column_order), lineterminator="\n")
-            if not self.columns:
-                self.columns = list(writer.fieldnames)
-                writer.writeheader()
-            writer.writerow(row)
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
     def means(self, columns: Mapping[str, str]) -> dict[str, float | None]:
         """The mean of each column over the epochs that have a number in it, by new names; None if no epoch has."""
@@ -48,6 +44,11 @@ class MetricsFile:
         values = {name: [float(row[column]) for row in rows if row[column]] for name, column in columns.items()}
         finite = {name: [value for value in found if math.isfinite(value)] for name, found in values.items()}
         return {name: statistics.fmean(found) if found else None for name, found in finite.items()}
+
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        self.columns = columns
+        lines = [columns, *([row.get(column, "") for column in columns] for row in rows)] if columns else []
+        write_atomically(self.path, "".join(",".join(line) + "\n" for line in lines))
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -368,6 +368,21 @@ def test_folder_is_read_anew(pngs, tmp_path):
     assert after[noise(1, 28, 28, seed=9)[0].tobytes()] == 1
 
 
+def test_folder_is_read_anew_by_a_process_that_has_read_it(pngs, tmp_path):
+    import shutil
+
+    from conf import compose
+    from train import build
+
+    folder = shutil.copytree(pngs, tmp_path / "copy")
+    cfg = compose(["data=folder_images", f"data.path={folder}", "batch_size=4", "output_dir=unused"])
+    before = build(cfg)[0]
+    assert build(cfg)[0] is before
+    shutil.copy(folder / "1" / "1.PNG", folder / "2" / "another.png")
+    after = build(cfg)[0]
+    assert sum(map(len, after)) == sum(map(len, before)) + 1 == 31
+
+
 def one_image(folder, image, suffix="png", size=(28, 28)):
     """The pixels that come of this Pillow image, saved three times."""
     for index in range(3):

@@ -29,8 +29,8 @@ def by_the_formula(x, gradients, decays):
     return x
 
 
-@pytest.mark.parametrize("amsgrad", [False, True])
-def test_steps_are_those_of_adamw(amsgrad):
+@pytest.mark.parametrize("words", [{}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}, {"clipnorm": 0.1}])
+def test_steps_are_those_of_adamw(words):
     import keras
 
     from models.optimizer import AdamW
@@ -40,12 +40,11 @@ def test_steps_are_those_of_adamw(amsgrad):
     gradients = [[generator.normal(0, 0.1, value.shape).astype(np.float32) for value in x] for _ in range(STEPS)]
     schedule = keras.optimizers.schedules.CosineDecay(0.01, STEPS)
     ours, keras_own = (
-        trained(kind(schedule, weight_decay=0.5, amsgrad=amsgrad), x, gradients)
-        for kind in (AdamW, keras.optimizers.AdamW)
+        trained(kind(schedule, weight_decay=0.5, **words), x, gradients) for kind in (AdamW, keras.optimizers.AdamW)
     )
     for number, decays in ((0, 0.5), (1, 0.0)):
         np.testing.assert_allclose(ours[number], keras_own[number], rtol=1e-5, atol=1e-6)
-        if not amsgrad:
+        if not words:
             expected = by_the_formula(x[number].astype(float), [g[number].astype(float) for g in gradients], decays)
             np.testing.assert_allclose(ours[number], expected, rtol=1e-5, atol=1e-6)
 

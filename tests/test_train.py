@@ -208,6 +208,14 @@ def test_columns_that_only_some_epochs_have(tmp_path):
     assert MetricsFile(tmp_path / "metrics.csv", 2).means({"y": "b"}) == {"y": 2}
 
 
+def test_columns_that_a_later_epoch_has_first(tmp_path):
+    """A run that goes on without its rows, as a second worker does, seldom begins with an epoch that has all."""
+    file = MetricsFile(tmp_path / "metrics.csv", 2)
+    for row in ({"epoch": 3, "loss": 0.5, "z": 1.0}, {"epoch": 4, "loss": 0.25, "b": 2.0, "z": 2.0}, {"epoch": 5}):
+        file.append(row)
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,b,z\n3,0.5,,1.0\n4,0.25,2.0,2.0\n5,,,\n"
+
+
 def test_custom_scalars_show_charts_of_tags_that_there_are(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.custom_scalar.layout_pb2 import Layout

@@ -312,6 +312,25 @@ def test_counting_does_not_change_the_numbers(data_dir):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_went_wrong_in_a_graph_is_told_without_its_place():
+    import tensorflow as tf
+
+    from conf.checks import first_line
+
+    @tf.function(autograph=False)
+    def step(x):
+        return tf.debugging.check_numerics(x, "no memory\nRestart")
+
+    @tf.function(autograph=False)
+    def loop(x):
+        return tf.while_loop(lambda number, _: number < 2, lambda number, x: (number + 1, step(x)), (0, x))
+
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        loop(tf.constant(np.nan))
+    assert first_line(caught.value) == "no memory"
+    assert first_line(MemoryError()) == "MemoryError"
+
+
 def test_memory_that_ends_is_told(tmp_path, data_dir):
     """In a process of its own, which may have 128 MB more than what it has before its model."""
     program = f"""
