@@ -10,7 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-Curve = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+TimesSlope = Callable[[tf.Tensor], tf.Tensor]
+"""From `dy` to `dy * slope`: instead of a slope, where it takes fewer operations, each a pass over the memory."""
+
+Curve = Callable[[tf.Tensor], tuple[tf.Tensor, Any]]
+"""From the place within a cell to the value there, and a slope or a `TimesSlope`."""
 
 
 def per_cell(curve: Curve, u: tf.Tensor, origin: Callable[[tf.Tensor], tf.Tensor] = tf.floor) -> tf.Tensor:
@@ -36,7 +40,8 @@ def per_cell(curve: Curve, u: tf.Tensor, origin: Callable[[tf.Tensor], tf.Tensor
         value, slope = curve(wide - base)
 
         def backward(dy: tf.Tensor) -> tf.Tensor:
-            return saturated(tf.cast(dy, wide.dtype) * slope, u.dtype)
+            dy = tf.cast(dy, wide.dtype)
+            return saturated(slope(dy) if callable(slope) else dy * slope, u.dtype)
 
         return tf.cast(base + value, u.dtype), backward
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import per_cell
+from ._cell import TimesSlope, per_cell
 from ._noise import uniform
 
 
@@ -25,7 +25,7 @@ def dithered(u: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     u = tf.convert_to_tensor(u)
     d = uniform(u, seed)
 
-    def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.round(t + d) - d, tf.ones_like(t)
+    def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
+        return tf.round(t + d) - d, lambda dy: dy
 
     return per_cell(curve, u)

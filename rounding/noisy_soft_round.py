@@ -36,6 +36,6 @@ def noisy_soft_round(u: tf.Tensor, *, alpha: float = 3.0, seed: tf.Tensor) -> tf
         y += noise
         nearest = tf.round(y)
         value, slope = mean(y - nearest)
-        return nearest + value, tf.minimum(rise * slope, slope.dtype.max)
+        return nearest + value, tf.minimum(rise(slope), slope.dtype.max)
 
     return per_cell(curve, u)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import per_cell
+from ._cell import TimesSlope, per_cell
 from .soft_round import bend
 
 
@@ -26,7 +26,7 @@ def soft_gradient(u: tf.Tensor, *, alpha: float = 3.0) -> tf.Tensor:
     """
     climb = bend(alpha, u)
 
-    def curve(d: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def curve(d: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
         _, slope = climb(tf.abs(d))  # the slope is the same on both sides of an integer
         return tf.zeros_like(d), slope
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ._cell import Curve, non_negative, per_cell
+from ._cell import Curve, TimesSlope, non_negative, per_cell
 
 
 def soft_round(u: tf.Tensor, *, alpha: float = 3.0) -> tf.Tensor:
@@ -79,9 +79,9 @@ def bend(alpha: Any, u: tf.Tensor) -> Curve:
     alpha = tf.maximum(non_negative("alpha", alpha, u), 1e-8)
     scale = 0.5 / tf.tanh(alpha / 2)
 
-    def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
         y = tf.tanh(alpha * (t - 0.5))
-        return 0.5 + scale * y, alpha * scale * (1 - y) * (1 + y)
+        return 0.5 + scale * y, lambda dy: alpha * scale * tf.raw_ops.TanhGrad(y=y, dy=dy)
 
     return curve
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import fraction, per_cell, positive
+from ._cell import TimesSlope, fraction, per_cell, positive
 
 
 def steep_sigmoid(u: tf.Tensor, *, slope: float = 1000.0, center: float = 0.5) -> tf.Tensor:
@@ -28,8 +28,8 @@ def steep_sigmoid(u: tf.Tensor, *, slope: float = 1000.0, center: float = 0.5) -
     slope = positive("slope", slope, u)
     center = fraction("center", center, u)
 
-    def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
         s = tf.sigmoid(slope * (t - center))
-        return s, slope * s * (1 - s)
+        return s, lambda dy: slope * tf.raw_ops.SigmoidGrad(y=s, dy=dy)
 
     return per_cell(curve, u)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import per_cell
+from ._cell import TimesSlope, per_cell
 from ._noise import uniform
 
 
@@ -24,7 +24,7 @@ def stochastic(u: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     u = tf.convert_to_tensor(u)
     noise = uniform(u, seed)
 
-    def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(noise > 0.5 - t, t.dtype), tf.ones_like(t)
+    def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
+        return tf.cast(noise > 0.5 - t, t.dtype), lambda dy: dy
 
     return per_cell(curve, u)
