@@ -96,8 +96,7 @@ def measure(words: list[str]) -> tuple[Seconds, int]:
         cfg = compose([*words, f"output_dir={folder}/run"])
         run = RunDirectory(check(cfg))
         splits, trainer = train.build(cfg)
-        other = train.build(cfg)[1]
-        turns = Turns(BareLoop(other, splits.train), cfg.epochs)
+        turns = Turns(BareLoop(train.build(cfg)[1], splits.train), cfg.epochs)
         with run.claim():
             train.fit(run, trainer, splits, [turns])
     return turns.seconds, trainer.steps * trainer.batch_size
