@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import TimesSlope, per_cell
+from ._cell import TimesSlope, per_cell, straight
 from ._noise import uniform
 
 
@@ -26,6 +26,6 @@ def dithered(u: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     d = uniform(u, seed)
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
-        return tf.round(t + d) - d, lambda dy: dy
+        return tf.round(t + d) - d, straight
 
     return per_cell(curve, u)

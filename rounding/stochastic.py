@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import TimesSlope, per_cell
+from ._cell import TimesSlope, per_cell, straight
 from ._noise import uniform
 
 
@@ -25,6 +25,6 @@ def stochastic(u: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     noise = uniform(u, seed)
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
-        return tf.cast(noise > 0.5 - t, t.dtype), lambda dy: dy
+        return tf.cast(noise > 0.5 - t, t.dtype), straight
 
     return per_cell(curve, u)
