@@ -31,16 +31,18 @@ class UpdateRatios:
             if layer.trainable_variables
         }
         self.ratios = tf.Variable(tf.zeros(len(self.weights_by_layer)), trainable=False)
+        # In graphs, since to read so many weights one by one takes as long as half a step.
+        self.weights = tf.function(self._weights, autograph=False)
         self.measure = tf.function(self._measure, autograph=False)
 
     @contextlib.contextmanager
     def of_step(self, step: int) -> Iterator[None]:
         """Around a step, which counts from 0; measures the update of an epoch's last one."""
         last = (step + 1) % self.steps == 0
-        before = self._weights() if last else []
+        before = self.weights() if last else []
         yield
         if last:
-            self.ratios.assign(self.measure(before, self._weights()))
+            self.measure(before)
 
     def result(self) -> dict[str, tf.Tensor]:
         """The ratios of the last step that was measured, by tag; 0 before."""
@@ -50,9 +52,9 @@ class UpdateRatios:
     def _weights(self) -> list[list[tf.Tensor]]:
         return [[weight.value.read_value() for weight in weights] for weights in self.weights_by_layer.values()]
 
-    def _measure(self, before: list[list[tf.Tensor]], after: list[list[tf.Tensor]]) -> tf.Tensor:
+    def _measure(self, before: list[list[tf.Tensor]]) -> None:
         ratios = []
-        for old, new in zip(before, after, strict=True):
+        for old, new in zip(before, self._weights(), strict=True):
             update = tf.linalg.global_norm([n - o for n, o in zip(new, old, strict=True)])
             ratios.append(tf.math.divide_no_nan(update, tf.linalg.global_norm(old)))
-        return tf.stack(ratios)
+        self.ratios.assign(tf.stack(ratios))
