@@ -27,7 +27,7 @@ def reinmax(u: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     noise = uniform(u, seed)
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        b = tf.cast(noise > 0.5 - t, t.dtype)
+        b = tf.round(t + noise)
         return b, 0.5 / tf.abs(t - (1 - b))
 
     return per_cell(curve, u)

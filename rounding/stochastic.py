@@ -25,6 +25,6 @@ def stochastic(u: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     noise = uniform(u, seed)
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, TimesSlope]:
-        return tf.cast(noise > 0.5 - t, t.dtype), straight
+        return tf.round(t + noise), straight
 
     return per_cell(curve, u)
