@@ -77,8 +77,10 @@ def timed(owner: type, name: str, seconds: defaultdict[str, float]) -> Iterator[
             seconds[name] += time.perf_counter() - began
 
     setattr(owner, name, wrapper)
-    yield
-    setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        setattr(owner, name, method)
 
 
 def looked_at(words: list[str]) -> tuple[float, float]:

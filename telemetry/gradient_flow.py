@@ -33,7 +33,7 @@ class GradientFlow(keras.metrics.Metric):
             for layers in ([*model.encoder.layers, model.latent], model.decoder.layers)
         )
         layers = [*encoder, *decoder]
-        self.encoder_layers = len(encoder)
+        self.layers, self.encoder_layers = len(layers), len(encoder)
         self.layer_of = [number for number, layer in enumerate(layers) for _ in layer.trainable_variables]
         self.norms = [
             f"gradient_norm/{name}"
@@ -46,7 +46,7 @@ class GradientFlow(keras.metrics.Metric):
         """Takes in one step: `dcode` and `du` of one shape, `gradients` as the model's trainable variables."""
         # All at once, since an operation on one number takes as long as one on a thousand.
         of_tensors = 2 * tf.stack([tf.nn.l2_loss(gradient) for gradient in (dcode, du, *gradients)])
-        of_layers = tf.math.unsorted_segment_sum(of_tensors[2:], self.layer_of, len(self.norms) - 4)
+        of_layers = tf.math.unsorted_segment_sum(of_tensors[2:], self.layer_of, self.layers)
         parts = [tf.reduce_sum(of_layers[: self.encoder_layers]), tf.reduce_sum(of_layers[self.encoder_layers :])]
         norms = tf.unstack(tf.sqrt(tf.concat([parts, of_tensors[:2], of_layers], axis=0)), len(self.norms))
         values = dict(zip(self.norms, norms, strict=True))

@@ -31,7 +31,7 @@ class UpdateRatios:
             if layer.trainable_variables
         }
         self.ratios = tf.Variable(tf.zeros(len(self.weights_by_layer)), trainable=False)
-        # In graphs, since to read so many weights one by one takes as long as half a step.
+        # In graphs: read one by one, so many weights take longer.
         self.weights = tf.function(self._weights, autograph=False)
         self.measure = tf.function(self._measure, autograph=False)
 
