@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, array, config, load, members, sentence, shared, stand_in
+from conftest import array, config, load, members, sentence, shared, stand_in
 
-PREPARED = ROOT.parent / "shared" / "tfds"
+PREPARED = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 AUDIO = [stem for stem in members("data") if "sample_rate_hz" in config(stem)]
 FEW = {"train": 40, "validation": 20, "test": 20}
 
@@ -277,7 +277,9 @@ def test_spoken_digit_is_split_as_its_yaml_says(sets):
     assert [int(dataset.cardinality()) for dataset in splits] == [2000, 500, 100]
 
 
-@pytest.mark.skipif(not PREPARED.is_dir(), reason="needs a prepared spoken_digit in ../shared/tfds")
+@pytest.mark.skipif(
+    not (PREPARED / "spoken_digit").is_dir(), reason="needs spoken_digit, prepared in TFDS_DATA_DIR or its default"
+)
 def test_the_real_spoken_digit():
     import tensorflow_datasets as tfds
 
