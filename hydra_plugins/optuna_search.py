@@ -59,7 +59,8 @@ class OptunaSearch(Sweeper):
         while batch := study.next_batch(self.trials, self.at_once):
             results = self.launcher.launch([words for _, words in batch], initial_job_idx=batch[0][0])
             for (number, _), result in zip(batch, results, strict=True):
-                study.tell(number, result.return_value)
+                if result.return_value is not None:  # otherwise it failed, and another session tries it again
+                    study.tell(number, result.return_value)
         print(study.conclude(), flush=True)
 
 

@@ -106,21 +106,25 @@ class Study:
                 "another hydra.sweep.dir=..."
             )
         self.study.set_user_attr("space", stored)
+        self.handed_out: set[int] = set()
 
     def next_batch(self, trials: int, size: int) -> list[tuple[int, list[str]]]:
         """Numbers and words of the trials to do next: first those that an earlier session has not ended.
+
+        Each once in a session: one that is never told its loss is for the next session to try again.
 
         Args:
             trials: of the whole study.
             size: how many at a time.
         """
-        running = self._trials(TrialState.RUNNING)
+        running = [trial for trial in self._trials(TrialState.RUNNING) if trial.number not in self.handed_out]
         for trial in running:
             if "words" not in trial.user_attrs:  # killed while it chose
                 self.study.tell(trial.number, state=TrialState.FAIL)
         batch = [(trial.number, trial.user_attrs["words"]) for trial in running if "words" in trial.user_attrs]
         while len(batch) < size and len(self._trials(TrialState.RUNNING, TrialState.COMPLETE)) < trials:
             batch.append(self._ask())
+        self.handed_out.update(number for number, _ in batch)
         return batch
 
     def _trials(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:

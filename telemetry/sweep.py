@@ -99,7 +99,8 @@ class Sweep(Callback):
             self._say(f"{self._title(config)} {status}: {reason}")
             if not isinstance(value, ConfigError | RunFailed):
                 self._append("sweep.log", "".join(traceback.format_exception(value)))
-            value = job_return.return_value = math.inf
+            value = math.inf
+            job_return.return_value = value if status == "diverged" else None  # the worst, or nothing to learn from
             job_return.status = JobStatus.COMPLETED
         elif not self.stored:
             self._say(f"{self._title(config)} finished in {duration(seconds)}: val_loss {value:.5f}")
@@ -152,7 +153,8 @@ class Sweep(Callback):
     def _look_at_search(self, fixed: list[str]) -> list[str]:
         check(compose(fixed))
         rows = self._rows() if (self._folder / "study.db").exists() else []
-        self.to_do = set(range(1, (self.total or 0) + 1)) - {int(row["run"]) for row in rows}
+        ended = {int(row["run"]) for row in rows if row["status"] in ("finished", "diverged")}
+        self.to_do = set(range(1, (self.total or 0) + 1)) - ended
         return []
 
     def _begin_table(self) -> None:

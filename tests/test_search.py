@@ -10,6 +10,7 @@ import yaml
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from PIL import Image
 from processes import command, forked
 
 from conf import compose
@@ -104,6 +105,15 @@ def test_a_trial_that_was_killed_while_it_chose_is_replaced(tmp_path):
     assert len(ended) == 3
 
 
+def test_a_trial_that_failed_is_tried_again_by_the_next_session_alone(tmp_path):
+    tried, seen = study(tmp_path), []
+    while batch := tried.next_batch(4, 2):
+        seen += batch
+        tried.tell(batch[0][0], 1.0)
+    assert [number for number, _ in seen] == [0, 1, 2, 3]
+    assert study(tmp_path).next_batch(4, 2) == [seen[1], seen[3]]
+
+
 def test_the_number_of_trials_is_in_all(tmp_path):
     assert len(search(tmp_path, 3, 2).study.trials) == 3
     assert len(search(tmp_path, 4, 2).study.trials) == 4
@@ -112,7 +122,6 @@ def test_the_number_of_trials_is_in_all(tmp_path):
 
 def test_conclusion_names_the_best_and_draws(whole):
     import matplotlib
-    from PIL import Image
 
     background = matplotlib.rcParams["axes.facecolor"]
     line = whole.conclude()
@@ -206,3 +215,19 @@ def test_a_search_from_the_command_line_goes_on(tmp_path, data_dir):
     assert forked(*best_words, f"threads={threads}", folder=tmp_path / "alone").returncode == 0
     alone, beside_another = (folder / best["path"] / "metrics.csv" for folder in (tmp_path / "alone", tmp_path))
     assert alone.read_bytes() == beside_another.read_bytes()
+
+
+def test_a_search_whose_data_was_away_tries_again(tmp_path):
+    pictures = tmp_path / "pictures"
+    tiny = ["data=folder_images", f"data.path={pictures}", "epochs=1", "batch_size=5", "model.widths=[16]"]
+    words = ["experiment=search", *tiny, "hydra.sweeper.trials=2"]
+    away = forked(*words, folder=tmp_path)
+    assert away.returncode == 1
+    assert "2 of 2 runs failed" in away.stderr
+    pictures.mkdir()
+    for number in range(40):
+        Image.fromarray(np.full((28, 28), 6 * number, np.uint8)).save(pictures / f"{number}.png")
+    there = forked(*words, folder=tmp_path)
+    assert (there.returncode, there.stderr) == (0, "")
+    assert "are there already" not in there.stdout
+    assert "the best of 2 trials again: " in there.stdout
