@@ -17,6 +17,7 @@ import soundfile
 import tensorflow as tf
 
 from data import audio, folder
+from data.in_memory import empty, tensor
 from data.memory import check_fits
 from data.pipeline import DataError, Splits
 
@@ -61,14 +62,14 @@ def _pieces(file: str, clip: audio.ClipFormat) -> list[tuple[str, int]]:
     return [(file, index) for index in range(max(1, (2 * samples + clip.samples) // (2 * clip.samples)))]
 
 
-def _read_all(pieces: list[tuple[str, int]], clip: audio.ClipFormat) -> np.ndarray:
+def _read_all(pieces: list[tuple[str, int]], clip: audio.ClipFormat) -> tf.Tensor:
     """All clips, `[clips, samples, 1]`, decoded in parallel, each by itself: a long file is never in memory whole."""
     check_fits(len(pieces) * clip.samples, f"{len(pieces)} clips", "give fewer files, or another data.sample_rate_hz")
-    x = np.empty((len(pieces), clip.samples, 1), np.float32)
+    x = empty((len(pieces), clip.samples, 1), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row, decoded in zip(x, pool.map(lambda piece: _read(piece, clip), pieces), strict=True):
             row[:] = decoded
-    return x
+    return tensor(x)
 
 
 def _read(piece: tuple[str, int], clip: audio.ClipFormat) -> np.ndarray:

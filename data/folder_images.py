@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from data import folder, images
+from data.in_memory import whole
 from data.memory import check_fits
 from data.pipeline import DataError, Splits
 
@@ -53,7 +54,7 @@ def _decode_all(files: list[str], size: tuple[int, int]) -> tf.Tensor:
         lambda file: decode(tf.io.read_file(file), size), num_parallel_calls=os.cpu_count()
     )
     try:
-        return dataset.batch(len(files)).get_single_element()
+        return whole(dataset)
     except tf.errors.OpError as error:
         raise DataError(_broken(files, size)) from error
 

@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import tensorflow as tf
 
+from data.in_memory import EXAMPLES_AT_ONCE, whole
 from data.memory import check_fits
 from data.on_disk import OnDisk
 
@@ -22,8 +23,8 @@ as_it_is = tf.autograph.experimental.do_not_convert
 """For functions of a data set without Python's `if` and loops on tensors: AutoGraph takes 20 ms to find none in one."""
 
 
-EXAMPLES_AT_ONCE = 256
-"""Of those in memory on the way to disk."""
+COPIES = 2
+"""Of what is held in memory: tf.data makes its own, to rewrite batches so that they come in a fixed order."""
 
 T = TypeVar("T", tf.data.Dataset, tf.Tensor, OnDisk)
 
@@ -82,11 +83,11 @@ last_read = LastRead()
 
 
 def in_memory(splits: Splits[tf.data.Dataset]) -> Splits[tf.Tensor]:
-    """All examples as they are (float32: a gather then needs no cast); raises what `read` does."""
+    """All examples as they are (float32: a gather then needs no cast), once; raises what `read` does."""
 
     def held(name: str, part: tf.data.Dataset) -> tf.Tensor:
-        check_fits(_numbers(part), f"the {name} set", "choose a smaller cache_gb, and it is read from disk")
-        return _checked(name, part.batch(part.cardinality()).get_single_element())
+        check_fits(COPIES * _numbers(part), f"the {name} set", "choose a smaller cache_gb, and it is read from disk")
+        return whole(part, lambda batch: _checked(name, batch))
 
     return _each(held, splits)
 
