@@ -1,7 +1,7 @@
 """The epochs of a training."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -35,7 +35,9 @@ def train_epochs(
     told = keras.callbacks.CallbackList([*callbacks], model=trainer)
     batches = training_batches(splits.train, trainer.batch_size, trainer.seed, checkpoint.step, epochs)
     steps = Steps(trainer, iter(batches))
-    validation = evaluation_batches(splits.validation, trainer.batch_size)
+    validation: Iterable[tf.Tensor] = evaluation_batches(splits.validation, trainer.batch_size)
+    if isinstance(splits.validation, tf.Tensor):
+        validation = list(validation)  # a new iterator takes as long as the validation of a small set
     trainer.stop_training = False
     told.on_train_begin()
     with Signals().handled() as signals:
@@ -115,7 +117,7 @@ def _train(
         signals.check()
 
 
-def _measured(trainer: Trainer, validation: tf.data.Dataset, told: keras.callbacks.Callback) -> dict[str, float]:
+def _measured(trainer: Trainer, validation: Iterable[tf.Tensor], told: keras.callbacks.Callback) -> dict[str, float]:
     """The numbers of an epoch, by tag."""
     told.on_test_begin()
     validated = trainer.measure(validation)
