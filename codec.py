@@ -40,8 +40,8 @@ def decode(run: Path, input: Path, output: Path) -> None:
 
 def export(run: Path, output: Path) -> None:
     """Writes the model in forms that other programs read."""
-    from coding import output as place
     from coding import stored
+    from telemetry import output as place
 
     place.check_new(output)
     trained = stored.load(run)
@@ -53,8 +53,8 @@ def export(run: Path, output: Path) -> None:
 
 def inspect_(run: Path, output: Path) -> None:
     """Draws what the latent's units do."""
-    from coding import output as place
     from coding import stored
+    from telemetry import output as place
 
     place.check_new(output)
     trained = stored.load(run)
@@ -66,9 +66,9 @@ def inspect_(run: Path, output: Path) -> None:
 
 def rates(runs: Path, output: Path) -> None:
     """Counts the bytes of the runs' test sets, measures what is decoded, and draws both beside common formats."""
-    from coding import output as place
     from coding import rate_report
     from coding import rates as measuring
+    from telemetry import output as place
 
     place.check_writable(output)
     rate_report.write(measuring.measure(runs), output)

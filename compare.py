@@ -16,8 +16,9 @@ import hydra
 from omegaconf import DictConfig
 
 from conf import GROUPS
-from conf.checks import ConfigError
+from conf.checks import TEXT, ConfigError, check_all, one_of, or_null
 from conf.errors import one_sentence
+from telemetry.output import check_writable, writing
 
 if TYPE_CHECKING:  # a mistake on the command line is answered before pandas is imported
     from telemetry.comparison.runs import Panel
@@ -25,6 +26,14 @@ if TYPE_CHECKING:  # a mistake on the command line is answered before pandas is 
 log = logging.getLogger("compare")
 
 KEYS = (*GROUPS, "settings")
+
+RULES = {
+    "runs": TEXT,
+    "output": TEXT,
+    "by": one_of(*KEYS),
+    "metric": TEXT,
+    **{f"where.{group}": or_null(TEXT) for group in GROUPS},
+}
 
 MOST_PANELS = 16
 """In a picture."""
@@ -34,10 +43,12 @@ MOST_PANELS = 16
 def main(cfg: DictConfig) -> None:
     """Reads, prints and draws."""
     with one_sentence("compare"):
-        if cfg.by not in KEYS:
-            raise ConfigError(f"by={cfg.by}: choose from {', '.join(KEYS)}")
-        where = {group: str(name) for group, name in cfg.where.items() if name is not None}
-        compare(Path(cfg.runs), where, cfg.by, cfg.metric, Path(cfg.output))
+        values = check_all(cfg, RULES)
+        where = {group: name for group, name in values["where"].items() if name is not None}
+        folder, output = (Path(values[key]).expanduser() for key in ("runs", "output"))
+        check_writable(output)
+        with writing(output):
+            compare(folder, where, values["by"], values["metric"], output)
 
 
 def compare(folder: Path, where: Mapping[str, str], by: str, metric: str, output: Path) -> None:
@@ -83,8 +94,8 @@ def draw(panels: "Sequence[Panel]", by: str, metric: str, output: Path) -> dict[
         By name, a caption and the PNG file.
     """
     from telemetry.comparison import curves, pictures, reconstructions
-    from telemetry.comparison.drawing import png
     from telemetry.comparison.runs import overall
+    from telemetry.rendering import png
 
     if len(panels) > MOST_PANELS:
         log.warning("the pictures show %d of %d settings: say which with where....", MOST_PANELS, len(panels))

@@ -18,8 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf import compose
-from conf.checks import ConfigError, members
+from conf.checks import SECTION, TEXT, ConfigError, check_all, members
 from conf.errors import explained, one_sentence
+from telemetry.output import check_writable, writing
 from train import make_rounding
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
@@ -41,6 +42,8 @@ def main(cfg: DictConfig) -> None:
         choices: Any = HydraConfig.get().runtime.choices
         if "rounding" not in choices:
             raise ConfigError("rounding takes one name; to draw some, add -m: python gallery.py -m rounding=sine,cubic")
+        output = Path(check_all(cfg, {"output": TEXT, "variations": SECTION})["output"]).expanduser()
+        check_writable(output)
         words = [word for word in HydraConfig.get().overrides.task if word.startswith(("rounding.", "rounding@"))]
         variations: Any = OmegaConf.to_container(cfg.variations)
         names = [choices.rounding] if choices.rounding else members("rounding")
@@ -48,7 +51,8 @@ def main(cfg: DictConfig) -> None:
             places = [values for values in variations.get(choices.rounding, []) if list(values) == ["progress"]]
             variations = {choices.rounding: places or [{}]}
         configs = {name: composed(name, variations.get(name, [{}]), words) for name in names}
-        draw(configs, Path(cfg.output), with_overview=len(names) > 1)
+        with writing(output):
+            draw(configs, output, with_overview=len(names) > 1)
 
 
 def composed(name: str, variations: list[dict[str, Any]], words: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -104,14 +108,11 @@ def draw(configs: dict[str, dict[str, dict[str, Any]]], output: Path, with_overv
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Writes a picture, finer than the README shows it, in 256 colours: a third of the size."""
-    from PIL import Image
-
-    from telemetry.curves import picture
+    """Writes a picture, finer than the README shows it."""
+    from telemetry.rendering import png
 
     figure.set_dpi(150)
-    image = Image.fromarray(picture(figure)).quantize(256, dither=Image.Dither.NONE)
-    image.save(path, optimize=True)
+    path.write_bytes(png(figure))
     log.info("%s", path)
 
 

@@ -60,7 +60,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         cfg: as `conf.compose` gives it.
 
     Returns:
-        The content of the run's `result.json`.
+        The content of the run's `result.json`; where it just measures, what it measured, by tag.
 
     Raises:
         ConfigError: the configuration, or what it points to, is wrong; nothing has been written.
@@ -140,13 +140,15 @@ def refuse_giants(cfg: DictConfig, shape: Sequence[int]) -> None:
     import keras
 
     from data.memory import check_fits
+    from telemetry.metrics import LARGEST_CODE
 
     with explained(f"model={cfg.choices.model}"):
         with keras.StatelessScope(initialize_variables=False):  # of variables, shapes only
             parts = instantiate(cfg.model)(shape, cfg.latent.units)
         weights = sum(math.prod(weight.shape) for part in parts for weight in part.weights)
         outputs = sum(math.prod(layer.output.shape[1:]) for part in parts for layer in part.layers)
-        codes = cfg.latent.units * (cfg.latent.get("levels") or 2)  # which are counted
+        levels = cfg.latent.get("levels", 2) or 2 * LARGEST_CODE + 1
+        codes = 2 * cfg.latent.units * levels  # which are counted, a batch's and all together
         needed = COPIES_OF_WEIGHTS * weights + cfg.batch_size * outputs + codes
         check_fits(needed, "its training", "make its layers, latent.units or batch_size smaller")
 

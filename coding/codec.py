@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from coding import container, output
+from coding import container
 from coding.bitstream import Decoder, Encoder, ideal_bits
 from coding.container import Header
 from coding.stored import Stored
 from conf.checks import ConfigError
+from data.files import IMAGES, SOUNDS, visible
+from telemetry import output
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
     from coding.images import Images
     from coding.sounds import Sounds
 
 log = logging.getLogger("codec")
-
-SUFFIXES = {True: (".png", ".jpg", ".jpeg"), False: (".wav", ".flac")}
-"""Of what a model of images, or of audio, takes."""
 
 
 def encode(stored: Stored, input: Path, path: Path) -> None:
@@ -120,16 +119,14 @@ def found(input: Path, is_image: bool) -> tuple[list[Path], list[str]]:
     Raises:
         ConfigError: there are none, or two that would be written to the same name.
     """
-    suffixes, kind = SUFFIXES[is_image], "PNG or JPEG" if is_image else "WAV or FLAC"
+    suffixes, kind = (IMAGES, "PNG or JPEG") if is_image else (SOUNDS, "WAV or FLAC")
     if not input.exists():
         raise ConfigError(f"input={input} does not exist")
     if not input.is_dir():
         if input.suffix.lower() not in suffixes:
             raise ConfigError(f"input={input} must be a {kind} file, or a folder of them: the run is of such")
         return [input], [""]
-    candidates = (file for file in input.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-    relative = sorted(file.relative_to(input) for file in candidates)
-    relative = [file for file in relative if not any(part.startswith(".") for part in file.parts)]
+    relative = sorted(visible(input, suffixes))
     if not relative:
         raise ConfigError(f"input={input} holds no {kind} file")
     written = suffixes[0]

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from coding import output
 from coding.statistics import CodeStatistics
 from coding.stored import Codec, Stored
 from conf.checks import first_line
 from models.autoencoder import Autoencoder
+from telemetry import output
 from telemetry.comparison.tables import Table, terminal
 from telemetry.session import unheard
 
@@ -130,7 +130,7 @@ def tflite(path: Path, stored: Stored) -> Form:
     """A TFLite model as another program would load it, with as many threads as the run."""
     with warnings.catch_warnings(), unheard():
         warnings.simplefilter("ignore")  # that it has another name in a package that we don't need
-        threads = stored.config.threads or len(os.sched_getaffinity(0))
+        threads = stored.config.threads or os.cpu_count()
         interpreter = tf.lite.Interpreter(str(path), num_threads=threads)
         encode, decode = map(interpreter.get_signature_runner, ("encode", "decode"))
         decode(codes=encode(x=np.zeros((1, *stored.statistics.shape), np.float32))["codes"])  # or it says so now

@@ -30,8 +30,6 @@ class Images:
         stored: the run.
     """
 
-    SUFFIXES = folder_images.SUFFIXES
-    WRITTEN = ".png"
     QUALITY = "PSNR"
 
     def __init__(self, stored: Stored) -> None:

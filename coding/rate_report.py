@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from coding.baselines import LOSSLESS
-from telemetry.comparison.drawing import COLOURS, FONT, LINES, WIDTH, png
+from telemetry.comparison.drawing import COLOURS, FONT, LINES, WIDTH
+from telemetry.rendering import png
 from telemetry.trouble import writable
 
 log = logging.getLogger("codec")

@@ -35,7 +35,7 @@ Quality = Callable[[np.ndarray], dict[str, float]]
 
 
 def find(folder: Path) -> list[Stored]:
-    """The finished runs below a folder; says which of them are of an older version.
+    """The finished runs below a folder; says which of them cannot code, and why.
 
     Raises:
         ConfigError: there is none.

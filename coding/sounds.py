@@ -110,8 +110,6 @@ class Sounds:
         stored: the run.
     """
 
-    SUFFIXES = folder_audio.SUFFIXES
-    WRITTEN = ".wav"
     QUALITY = "SI-SDR"
 
     def __init__(self, stored: Stored) -> None:

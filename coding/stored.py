@@ -117,7 +117,7 @@ def load(path: Path) -> Stored:
     try:
         found = CodeStatistics.load(path)
     except FileNotFoundError:
-        raise ConfigError(f"run={path} has no {statistics.FILE}, being of an older version: train it again") from None
+        raise ConfigError(f"run={path} has no {statistics.FILE}: train it again with resume=false") from None
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{path / statistics.FILE} is damaged: train the run again with resume=false") from error
     digest = hashlib.sha256()
@@ -136,4 +136,4 @@ def _config_of(path: Path) -> dict[str, Any]:
     stored: Any = RunDirectory({"output_dir": path}).stored()
     ours = {"output_dir": str(path), "resume": True, "evaluate": False, "distribute": "none"}
     data = {key: value for key, value in stored["data"].items() if key not in ("data_dir", "path")}
-    return check(OmegaConf.create({"precision": "float32", "cache_gb": 4, **stored, **ours, "data": data}))
+    return check(OmegaConf.create({**stored, **ours, "data": data}))

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from coding import output, pictures
+from coding import pictures
 from coding.stored import Codec, Stored
 from conf.errors import explained
 from conf.targets import instantiate
 from data.pipeline import Splits, evaluation_batches, read
+from telemetry import output
 from telemetry.comparison import page
-from telemetry.comparison.drawing import png
 from telemetry.comparison.tables import Table
+from telemetry.rendering import png
 
 log = logging.getLogger("codec")
 

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != "" and value.isprintable()
 
 
-def _or_null(rule: Rule) -> Rule:
+def or_null(rule: Rule) -> Rule:
+    """What a rule allows, or null."""
     return Rule(lambda v: v is None or rule.holds(v), f"null or {rule.allowed}")
 
 
@@ -50,16 +51,22 @@ def _list_of(rule: Rule) -> Rule:
     return Rule(holds, f"a list of one or more, each {rule.allowed}")
 
 
-def _one_of(*words: str) -> Rule:
+def one_of(*words: str) -> Rule:
+    """These words."""
     return Rule(lambda v: isinstance(v, str) and v in words, f"one of {', '.join(words)}")
 
 
-POSITIVE = Rule(lambda v: (_is_integer(v) or isinstance(v, float)) and 0 < v < math.inf, "a finite number above 0")
-NOT_NEGATIVE = Rule(lambda v: v == 0 or POSITIVE.holds(v), "a finite number, 0 or more")
+def _is_number(value: Any) -> bool:
+    return (_is_integer(value) or isinstance(value, float)) and abs(value) < math.inf
+
+
+POSITIVE = Rule(lambda v: _is_number(v) and v > 0, "a finite number above 0")
+NOT_NEGATIVE = Rule(lambda v: _is_number(v) and v >= 0, "a finite number, 0 or more")
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
 TEXT = Rule(lambda v: _is_text(v), "a text that is not empty")
 RATE = _integer(1, 384_000)
 MEMBER = Rule(lambda v: isinstance(v, dict), "a strategy, named as in rounding@rounding.before=soft_round")
+SECTION = Rule(lambda v: isinstance(v, dict), "a section of keys")
 FOLDER = Rule(lambda v: isinstance(v, str) and os.path.isdir(os.path.expanduser(v)), "an existing folder")
 
 RULES = {
@@ -68,23 +75,23 @@ RULES = {
     "batch_size": _integer(1),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
-    "optimizer.global_clipnorm": _or_null(POSITIVE),
-    "total_steps": _or_null(_integer(1)),
+    "optimizer.global_clipnorm": or_null(POSITIVE),
+    "total_steps": or_null(_integer(1)),
     "runs": TEXT,
-    "output_dir": _or_null(TEXT),
+    "output_dir": or_null(TEXT),
     "resume": FLAG,
-    "checkpoint_steps": _or_null(_integer(1)),
+    "checkpoint_steps": or_null(_integer(1)),
     "evaluate": FLAG,
-    "threads": _or_null(_integer(1, 1024)),
+    "threads": or_null(_integer(1, 1024)),
     "cache_gb": NOT_NEGATIVE,
     "jit_compile": FLAG,
-    "precision": _one_of("float32", "mixed_float16", "mixed_bfloat16"),
-    "distribute": _one_of("none", "mirrored", "multi_worker"),
-    "data.name": _or_null(TEXT),
-    "data.data_dir": _or_null(FOLDER),
-    "data.path": _or_null(TEXT),
+    "precision": one_of("float32", "mixed_float16", "mixed_bfloat16"),
+    "distribute": one_of("none", "mirrored", "multi_worker"),
+    "data.name": or_null(TEXT),
+    "data.data_dir": or_null(FOLDER),
+    "data.path": or_null(TEXT),
     "data.sample_rate_hz": RATE,
-    "data.source_rate_hz": _or_null(RATE),
+    "data.source_rate_hz": or_null(RATE),
     "data.clip_seconds": POSITIVE,
     "data.peak_normalize": FLAG,
     "model.widths": _list_of(_integer(1)),
@@ -93,7 +100,7 @@ RULES = {
     "model.strides": _list_of(_integer(1)),
     "model.dilations": _list_of(_integer(1, 10_000)),
     "latent.units": _integer(1),
-    "latent.levels": _or_null(_integer(2, 65_536)),
+    "latent.levels": or_null(_integer(2, 65_536)),
     "latent.scale": POSITIVE,
     "latent.normalize": FLAG,
     "rounding.before": MEMBER,
@@ -117,10 +124,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: with one sentence about the first mistake.
     """
-    try:
-        values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
+    values = _resolved(cfg)
     for group in GROUPS:
         choices = values.get("choices")
         if not isinstance(choices, dict) or not isinstance(choices.get(group), str) or not values.get(group):
@@ -130,10 +134,26 @@ def check(cfg: DictConfig) -> dict[str, Any]:
                 f"{group}={_shown(choices[group])} does not exist: choose from {', '.join(members(group))}"
             )
     for key, rule in RULES.items():
-        _check_key(values, key, rule)
+        _check_key(values, key, rule, key in REQUIRED)
     for name in (*GROUPS, "optimizer"):
         _check_targets(name, values[name])
     _check_distribute(values)
+    return values
+
+
+def check_all(cfg: DictConfig, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    """Checks the keys of another program's configuration, all of which it needs; returns and raises as `check` does."""
+    values = _resolved(cfg)
+    for key, rule in rules.items():
+        _check_key(values, key, rule, required=True)
+    return values
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
     return values
 
 
@@ -158,14 +178,14 @@ def _check_targets(name: str, node: Any) -> None:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def _check_key(values: dict[str, Any], key: str, rule: Rule) -> None:
+def _check_key(values: dict[str, Any], key: str, rule: Rule, required: bool) -> None:
     *parents, name = key.split(".")
     for parent in parents:
         if not isinstance(values.get(parent), dict):
             raise ConfigError(f"{parent} must be a section of keys, got {_shown(values.get(parent))}")
         values = values[parent]
     if name not in values:
-        if key in REQUIRED:
+        if required:
             raise ConfigError(f"{key} is missing: it must be {rule.allowed}")
         return
     if not rule.holds(values[name]):

@@ -27,9 +27,6 @@ INCIDENTAL = (
     "data.data_dir",
 )
 
-ONCE = {"precision": "float32"}
-"""Keys that older runs do not have, and how those were."""
-
 
 def settings(
     config: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL, named: Sequence[str] = NAMED_IN_PATHS
@@ -57,7 +54,7 @@ def difference(
     theirs: Mapping[str, Any], ours: Mapping[str, Any], incidental: Sequence[str] = INCIDENTAL
 ) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two configurations differ, each with both values (None where it is missing)."""
-    flat_theirs, flat_ours = ({**ONCE, **_flat(config)} for config in (theirs, ours))
+    flat_theirs, flat_ours = map(_flat, (theirs, ours))
     return {
         key: (flat_theirs.get(key), flat_ours.get(key))
         for key in {**flat_ours, **flat_theirs}

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.files import visible
 from data.pipeline import DataError, Splits
 
 
@@ -24,7 +25,7 @@ def find(path: str | None, suffixes: Sequence[str], kind: str, example: str) -> 
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise DataError(f"data.path={path} {'is not a folder' if folder.exists() else 'does not exist'}")
-    files = _visible(folder, suffixes)
+    files = visible(folder, suffixes)
     if len(files) < 3:
         raise DataError(
             f"data.path={folder} holds {len(files)} {kind} files, subfolders included: "
@@ -48,10 +49,3 @@ def state(path: str | None) -> str:
     """Names, sizes and times of all files under `path`: while it is the same, so is what a loader reads there."""
     files = sorted(file for file in Path(path).expanduser().rglob("*") if file.is_file()) if path else []
     return "".join(f"{file} {stat.st_size} {stat.st_mtime_ns}\n" for file in files for stat in [file.stat()])
-
-
-def _visible(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Relative to the folder."""
-    candidates = (file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-    relative = [file.relative_to(folder) for file in candidates]
-    return [file for file in relative if not any(part.startswith(".") for part in file.parts)]

@@ -17,13 +17,13 @@ import soundfile
 import tensorflow as tf
 
 from data import audio, folder
+from data.files import SOUNDS
 from data.in_memory import empty, tensor
 from data.memory import check_fits
 from data.pipeline import DataError, Splits
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".wav", ".flac")
 LONGEST_FRAMES = 2**40
 """Years; soundfile reports more where a FLAC file, having been streamed, leaves its length open."""
 
@@ -48,7 +48,7 @@ def load(path: str | None, sample_rate_hz: int, clip_seconds: float, peak_normal
         DataError: no such folder, fewer than 3 sounds in it, or one that is empty or cannot be decoded.
     """
     clip = audio.clip_format(sample_rate_hz, clip_seconds, peak_normalize)
-    files = folder.find(path, SUFFIXES, "WAV or FLAC", "data=folder_audio data.path=/my/recordings")
+    files = folder.find(path, SOUNDS, "WAV or FLAC", "data=folder_audio data.path=/my/recordings")
     parts = {
         key: [piece for file in part for piece in _pieces(file, clip)] for key, part in folder.split(files).items()
     }

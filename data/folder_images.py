@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from data import folder, images
+from data.files import IMAGES
 from data.in_memory import whole
 from data.memory import check_fits
 from data.pipeline import DataError, Splits
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 PNG_COLOUR_TYPE_BYTE = 25
 """Where a PNG file says whether it has colour and alpha."""
 
@@ -41,7 +41,7 @@ def load(path: str | None, image_size: Sequence[int]) -> Splits:
         DataError: no such folder, fewer than 3 images in it, or one that cannot be decoded.
     """
     size = images.size_of(image_size)
-    files = folder.find(path, SUFFIXES, "PNG or JPEG", "data=folder_images data.path=/my/pngs")
+    files = folder.find(path, IMAGES, "PNG or JPEG", "data=folder_images data.path=/my/pngs")
     log.info("reading %d images under %s", len(files), path)
     parts = {key: _decode_all(part, size) for key, part in folder.split(files).items()}
     return Splits(**{key: tf.data.Dataset.from_tensor_slices(part) for key, part in parts.items()})

@@ -17,7 +17,9 @@ SILENCE_SECONDS = 7.0
 
 def any_answers(urls: Sequence[str]) -> bool:
     """Whether one of the first three hosts answers; all are asked at once, since looking up a name may hang, too."""
-    by_host = {urlsplit(url).netloc: url for url in reversed(urls)}
+    by_host: dict[str, str] = {}
+    for url in urls:
+        by_host.setdefault(urlsplit(url).netloc, url)
     asked, answers = list(by_host.values())[:3], queue.SimpleQueue[bool]()
     for url in asked:
         threading.Thread(target=lambda url=url: answers.put(answers_in_time(url)), daemon=True).start()

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import soundfile
 import tensorflow as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.losses import FLOOR, magnitude
 from telemetry.media import Comparison
 from telemetry.metrics import log_spectral_distance_db, si_sdr_db
+from telemetry.rendering import pixels
 
 
 class Audio:
@@ -80,6 +80,4 @@ def spectrograms(x: np.ndarray, x_hat: np.ndarray, sample_rate_hz: int) -> np.nd
     for axis in rows[-1]:
         axis.set_xlabel("seconds")
     figure.colorbar(picture, ax=rows, label="dB", pad=0.01)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    return pixels(figure)

@@ -103,15 +103,6 @@ def overview(strategies: Mapping[str, Mapping[str, Variant]], draws: int = 200) 
     return figure
 
 
-def picture(figure: "Figure") -> np.ndarray:
-    """The figure's pixels, uint8 `[height, width, 3]`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def measure(variant: Variant, draws: int) -> tuple[Curve, Curve]:
     """A variant's code and its gradient over `PLACES`; finer where the code climbs too fast for them.
 

@@ -118,7 +118,7 @@ def summary(path: Path, result: Mapping[str, Any], files: str) -> str:
     measured = ", ".join(f"{title} {result[key]:.2f} dB" for key, title in MEASURES.items() if key in result)
     rate = f", {result['bits_per_second']:,.0f} a second" if "bits_per_second" in result else ""
     speed = f", {result['examples_per_second']:,.0f} examples/s" if "examples_per_second" in result else ""
-    runs = Path(result["config"]["runs"])
+    runs = Path(result["config"]["runs"]).expanduser()
     board = runs if path.is_relative_to(runs) else path
     return "\n".join(
         [

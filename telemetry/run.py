@@ -42,7 +42,7 @@ class RunDirectory:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = dict(config)
-        self.path = Path(config["output_dir"] or default_path(config))
+        self.path = Path(config["output_dir"] or default_path(config)).expanduser()
 
     def finished(self) -> dict[str, Any] | None:
         """The stored `result.json`, if the run has ended well after all its epochs and there is nothing else to do.
@@ -112,7 +112,7 @@ class RunDirectory:
             return
         path = self.path.absolute()
         aside = next(p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}~{n}")).exists())
-        with self._lock():
+        with self._lock(), writable(self.path):
             path.rename(aside)
         log.info("moved the run that was there to %s", aside)
 
@@ -169,9 +169,10 @@ class RunDirectory:
         path, epochs = self.path / "result.json", self.config["epochs"]
         if not path.exists():
             return
-        done = self._result().get("epochs", "failed")
+        result = self._result()
+        done = result.get("epochs", "failed")
         path.replace(path.with_name(f"result.{safe_name(str(done))}.json"))
-        if done not in ("failed", epochs):
+        if result.get("status") == "finished" and done != epochs:
             log.info("%d epochs after a run of %s: not the same as %d at once", epochs, done, epochs)
 
     def _result(self) -> dict[str, Any]:

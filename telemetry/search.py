@@ -160,7 +160,7 @@ def _draw(study: optuna.Study, folder: Path) -> None:
     from matplotlib import rc_context
     from optuna.visualization import matplotlib
 
-    from telemetry.comparison.drawing import png
+    from telemetry.rendering import png
 
     plots: dict[str, Callable[..., Any]] = {
         "history": matplotlib.plot_optimization_history,

@@ -41,7 +41,7 @@ class Sweep(Callback):
                 which has its study.db there, too, a row for each trial
 
     The status of a run is `finished`, `diverged`, `failed`, or `busy`: another process has it. To Hydra's sweeper,
-    all but the first are infinitely bad results, no errors: those would end the sweep.
+    to diverge is an infinitely bad result, and the last two are none; errors would end the sweep.
     """
 
     lock: ClassVar[AbstractContextManager[Any] | None] = None  # until the process ends; no part of what workers get
@@ -56,7 +56,8 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Looks at all runs before the first one; goes no further if all have something wrong with them."""
         self.began = time.time()
-        self.folder = Path(config.hydra.sweep.dir, safe_name(",".join(config.hydra.overrides.task) or "defaults"))
+        name = safe_name(",".join(config.hydra.overrides.task) or "defaults")
+        self.folder = Path(config.hydra.sweep.dir).expanduser() / name
         with read_write(config):
             config.hydra.sweep.dir = str(self.folder)  # where Hydra leaves its multirun.yaml
         with one_sentence():

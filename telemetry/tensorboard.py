@@ -128,6 +128,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _close_up(self, epoch: int) -> None:
         from telemetry import curves, pictures  # Matplotlib, which takes a while to import
+        from telemetry.rendering import pixels
 
         close_up, autoencoder = self.trainer.close_up, self.trainer.autoencoder
         last = {name: tensor.numpy() for name, tensor in close_up.last.items()}
@@ -141,7 +142,7 @@ class TensorBoard(keras.callbacks.Callback):
         if epoch == 1 or autoencoder.in_force():  # otherwise it looks as it did
             figures["close_up/strategy"] = curves.draw({self.rounding: autoencoder.soften}, self.rounding)
         for name, figure in figures.items():
-            tf.summary.image(name, curves.picture(figure)[None])
+            tf.summary.image(name, pixels(figure)[None])
 
     def on_train_end(self, logs: object = None) -> None:
         """Closes the event files."""
@@ -151,7 +152,7 @@ class TensorBoard(keras.callbacks.Callback):
 
 def due(epoch: int, epochs: int, times: int) -> bool:
     """Whether something that is done so many times a run is done in this epoch: in the first, the last and between."""
-    return epoch in (1, epochs) or epoch % max(1, epochs // times) == 0
+    return epoch in (1, epochs) or epoch % -(-epochs // times) == 0
 
 
 def scalars(values: Mapping[str, float]) -> Summary:

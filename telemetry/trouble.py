@@ -11,7 +11,10 @@ from conf.checks import ConfigError, first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GONE = (errno.ENOENT, errno.ESTALE)
-CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EMFILE)
+CLOSED = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOTDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.EBUSY),
+)
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from PIL import Image
 from processes import FORKS
 
 import codec
-from coding import bitstream, container, output
+from coding import bitstream, container
 from coding.codec import found
 from coding.container import Header, Item
 from coding.statistics import CodeStatistics
 from conf.checks import ConfigError
+from telemetry import output
 
 HEADER = Header(b"12345678", 8000, (0, 0), [Item("a/b.wav", 2**40, 0.25), Item("ü.wav", 1, 1.0)])
 
@@ -435,7 +436,7 @@ def test_a_broken_image(small_run, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("result.json", "not finished"), ("code_statistics.npz", "older version"), ("best.weights.h5", "cannot be read")],
+    [("result.json", "not finished"), ("code_statistics.npz", "train it again"), ("best.weights.h5", "cannot be read")],
 )
 def test_a_run_that_lacks_something(name, says, small_run, tmp_path):
     shutil.copytree(small_run[0], tmp_path / "run")

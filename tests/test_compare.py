@@ -199,6 +199,18 @@ def test_significance_in_the_table(tmp_path):
     }
 
 
+def test_the_best_has_the_best_mean_over_seeds(tmp_path):
+    losses = {"cubic": {0: 0.010, 1: 0.030}, "sine": {0: 0.019, 1: 0.019}}
+    for rounding, by_seed in losses.items():
+        for seed, loss in by_seed.items():
+            for again in range(5 if seed == 0 else 1):  # cubic's mean over runs is 0.0133
+                add_run(tmp_path / "runs" / f"{rounding}-{seed}-{again}", rounding, "binary", seed, loss)
+    compare_runs(tmp_path / "runs", {}, "rounding", "val_loss", tmp_path)
+    first, second = table_in(tmp_path)
+    assert (first["rounding"], first["p vs best"]) == ("`sine`", "best")
+    assert [row["hard test loss"].split()[0] for row in (first, second)] == ["0.0200", "0.0210"]
+
+
 def test_where_and_by_select(runs, tmp_path):
     result = compare(tmp_path, "where.rounding=hard", "by=latent", "metric=val_gap", "output=out")
     assert result.returncode == 0, result.stderr
@@ -425,7 +437,15 @@ def test_a_thousand_runs_are_read(tmp_path):
     [
         (["runs=nowhere"], "error: runs=nowhere holds no finished run that fits"),
         (["where.latent=octal"], "error: runs=runs holds no finished run that fits"),
-        (["by=colour"], "error: by=colour: choose from data, model, latent, rounding, loss"),
+        (["by=colour"], "error: by must be one of data, model, latent, rounding, loss, settings, got 'colour'"),
+        (["runs=null"], "error: runs must be a text that is not empty, got null"),
+        (["runs=3"], "error: runs must be a text that is not empty, got 3"),
+        (["output=null"], "error: output must be a text"),
+        (["output='runs/binary/hard/seed=0/metrics.csv'"], "error: output=runs/binary/hard/seed=0/metrics.csv cannot"),
+        (["output=/proc/here"], "error: output=/proc/here cannot be written"),
+        (["metric=[1,2]"], "error: metric must be a text"),
+        (["where=null"], "error: where must be a section of keys, got null"),
+        (["where.rounding=3"], "error: where.rounding must be null or a text that is not empty, got 3"),
         (["metric=beauty"], "error: metric=beauty is no column of"),
     ],
 )

@@ -59,8 +59,10 @@ def curves():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_strategy_has_a_picture(curves, name):
+    from telemetry.rendering import pixels
+
     figure = curves.draw(variants(name), name, DRAWS)
-    picture = curves.picture(figure)
+    picture = pixels(figure)
     assert picture.dtype == np.uint8
     assert picture.shape == (*np.round(figure.get_size_inches()[::-1] * 100), 3)
     for half in np.split(picture, [picture.shape[1] // 2], axis=1):
@@ -142,12 +144,14 @@ def test_what_passes_no_gradient_is_drawn_at_zero(curves):
 
 
 def test_the_overview_has_a_pair_of_panels_for_each(curves):
+    from telemetry.rendering import pixels
+
     names = ["cubic", "fourier", "hard", "sine", "uniform_noise"]
     figure = curves.overview({name: variants(name) for name in names}, DRAWS)
     visible = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in visible if axis.get_title()] == names
     assert len(visible) == 2 * len(names)
-    assert curves.picture(figure).shape[1] == 900
+    assert pixels(figure).shape[1] == 900
 
 
 @pytest.mark.parametrize("name", VARIATIONS)
@@ -185,6 +189,9 @@ def test_one_strategy_from_the_command_line(tmp_path):
             ["outptu=x"],
             "error: there is no key outptu: did you mean output? choose from total_steps, output, variations",
         ),
+        (["output=null"], "error: output must be a text"),
+        (["output=tensorflow.py/x"], "error: output=tensorflow.py/x cannot be written"),
+        (["variations=null"], "error: variations must be a section of keys, got null"),
         (["variations.cubic=[{pwer: 5}]"], "error: variations.cubic: there is no pwer, choose from power"),
     ],
 )

@@ -406,6 +406,16 @@ def test_only_hard_is_found_to_pass_no_gradient(rounding):
     assert passes_gradient(strategy) == (rounding != "hard")
 
 
+def test_a_gradient_that_only_comes_later_counts():
+    from telemetry.gradient_flow import passes_gradient
+    from train import make_rounding
+
+    falls = "{_target_: keras.optimizers.schedules.PolynomialDecay, initial_learning_rate: 1e9, end_learning_rate: %s}"
+    for end, expected in (("2", True), ("1e9", False)):
+        words = ["rounding=ramp", f"rounding.slope={falls % end}", "+rounding.slope.decay_steps=null"]
+        assert passes_gradient(make_rounding(compose(words).rounding, 1)) == expected
+
+
 @pytest.mark.parametrize(
     ("schedule", "middle"),
     [

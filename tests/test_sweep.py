@@ -151,12 +151,13 @@ def test_what_fails_is_a_row_and_the_others_go_on(words, tmp_path):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45])
 def test_pictures_of_a_run_about_to_diverge_do_not_end_it(value):
-    from telemetry import curves, pictures
+    from telemetry import pictures
+    from telemetry.rendering import pixels
 
     last = {name: np.full((50, 4), value, "float32") for name in ("z", "u", "dL_dcode", "dL_du")}
     means = {name: np.full((4, 20), value, "float32") for name in ("share", "dL_dcode", "dL_du")}
     for figure in (pictures.histograms(last), pictures.staircase(means)):
-        assert curves.picture(figure).std() > 0
+        assert pixels(figure).std() > 0
 
 
 def test_a_run_that_another_process_finishes_meanwhile_is_left_alone(train_small, small_run, tmp_path, monkeypatch):

@@ -189,7 +189,14 @@ def test_result_has_means_of_the_gradient_flow(finished):
 
 @pytest.mark.parametrize(
     ("epochs", "times", "expected"),
-    [(1, 4, [1]), (3, 4, [1, 2, 3]), (60, 4, [1, 15, 30, 45, 60]), (60, 2, [1, 30, 60]), (7, 2, [1, 3, 6, 7])],
+    [
+        (1, 4, [1]),
+        (3, 4, [1, 2, 3]),
+        (60, 4, [1, 15, 30, 45, 60]),
+        (60, 2, [1, 30, 60]),
+        (7, 2, [1, 4, 7]),
+        (9, 4, [1, 3, 6, 9]),
+    ],
 )
 def test_what_is_due_now_and_then(epochs, times, expected):
     from telemetry.tensorboard import due
@@ -406,6 +413,12 @@ def test_tensorboard_plays_each_original_beside_its_reconstruction(finished_audi
         assert board.summary_metadata[f"clip_{n}/original"].plugin_data.plugin_name == "audio"
     assert [event.step for event in board.Tensors("original_above_reconstruction")] == [1, 2]
     assert {"epoch_si_sdr", "epoch_bits_per_second"} <= set(board.Tags()["tensors"])
+
+
+def test_a_home_folder_is_meant_by_its_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for words in (["output_dir='~/a/b'"], ["runs='~/a'", "output_dir=null"]):
+        assert RunDirectory(check(compose(words))).path.is_relative_to("/home/me/a")
 
 
 def test_loss_is_in_the_path_only_where_it_is_not_the_datas_own():

@@ -272,6 +272,15 @@ def sentence_of_mnist(train_small, tmp_path):
     return str(caught.value)
 
 
+def test_the_first_three_hosts_are_asked(monkeypatch):
+    from data import network
+
+    urls = [f"https://{host}/{file}" for host in "abcd" for file in (1, 2)]
+    for up, expected in (("a", True), ("c", True), ("d", False)):
+        monkeypatch.setattr(network, "answers_in_time", lambda url, up=up: url == f"https://{up}/1")
+        assert network.any_answers(urls) is expected
+
+
 def test_patience_adds_up_to_less_than_half_a_minute():
     from data.network import PROBE_SECONDS, SILENCE_SECONDS
 
@@ -289,6 +298,7 @@ def test_patience_adds_up_to_less_than_half_a_minute():
         ["latent.units=2147483647"],
         ["model=image_conv", "model.channels=[1000000,1000000]"],
         ["latent=integer", "latent.units=1000000", "latent.levels=65536"],
+        ["latent=integer", "latent.units=1000000", "latent.levels=null", "model.widths=[16]"],
     ],
 )
 def test_what_cannot_fit_is_refused_before_it_is_made(train_small, tmp_path, words):

@@ -1,6 +1,5 @@
 """What the pictures share: colours that everyone can tell apart, panels in a grid, labels beside the lines."""
 
-import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -130,16 +129,3 @@ def inliers(values: np.ndarray) -> np.ndarray:
     """Without those that lie beyond the quartiles by more than three times their distance."""
     first, third = np.quantile(values, [0.25, 0.75])
     return values[np.abs(values - np.clip(values, first, third)) <= 3 * (third - first)]
-
-
-def png(figure: Figure) -> bytes:
-    """The picture in 256 colours: a third of the size."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    file = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    return file.getvalue()

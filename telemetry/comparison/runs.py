@@ -57,7 +57,8 @@ def panels_of(runs: pd.DataFrame, keys: list[str], by: str) -> list[Panel]:
     panels = []
     for values, group in runs.groupby(varying or keys[:1]):
         finished = group[group["status"] == "finished"]
-        ranked = list(finished.groupby(by)["test_loss"].mean().sort_values(kind="stable").index)
+        of_seeds = finished.groupby([by, "seed"])["test_loss"].mean()  # the same seed twice is no second sample
+        ranked = list(of_seeds.groupby(by).mean().sort_values(kind="stable").index)
         names = [*ranked, *sorted(set(group[by]) - set(ranked))]
         panels.append(Panel(", ".join(values), dict(zip(varying, values, strict=False)), group, names))
     return panels

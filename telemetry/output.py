@@ -26,6 +26,15 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises a ConfigError in the place of the system's errors."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"output={path} cannot be written ({error.strerror or error}): choose another") from error
+
+
+@contextmanager
 def fresh(path: Path) -> Iterator[Path]:
     """Gives another path in the same folder, for a file or a folder to be made there; at the end, it becomes `path`.
 
@@ -35,12 +44,11 @@ def fresh(path: Path) -> Iterator[Path]:
     check_new(path)
     draft = path.with_name(DRAFT + path.name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(draft)  # a kill left it
-        yield draft
-        os.replace(draft, path)
-    except OSError as error:
-        raise ConfigError(f"output={path} cannot be written ({error.strerror or error}): choose another") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(draft)  # a kill left it
+            yield draft
+            os.replace(draft, path)
     finally:
         _remove(draft)
 
