@@ -15,7 +15,7 @@ DRAFT = ".draft."
 
 
 class MetricsFile:
-    """`metrics.csv`: a row an epoch, on disk as soon as the epoch ends.
+    """`metrics.csv`: a row an epoch, written as the epoch ends.
 
     Args:
         path: of the file.
