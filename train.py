@@ -27,11 +27,14 @@ from telemetry.run import RunDirectory
 from telemetry.trouble import enough_memory
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
+    import tensorflow as tf
     from keras.callbacks import Callback
     from keras.optimizers import Optimizer
 
+    from data.on_disk import OnDisk
     from data.pipeline import Splits
     from models.autoencoder import Autoencoder, Trainer
+    from models.replicas import Replicas
     from rounding import Strategy
 
 log = logging.getLogger("train")
@@ -95,32 +98,54 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
     session.start(cfg.threads, cfg.jit_compile, cfg.precision)
     import keras
 
-    from data import folder
-    from data.pipeline import last_read
-    from models.autoencoder import Trainer
     from models.replicas import replicas
     from telemetry.gradient_flow import passes_gradient
-    from telemetry.media import media_of
 
     devices = replicas(cfg.distribute, cfg.batch_size)  # before TensorFlow's first operation
     with explained(f"rounding={cfg.choices.rounding}"):
         if not passes_gradient(make_rounding(cfg.rounding, 1)):  # now, so that it refuses its hyperparameters
             log.warning("rounding=%s lets (almost) no gradient through: only the decoder trains", cfg.choices.rounding)
+    splits = read_data(cfg)
+    refuse_giants(cfg, splits.train.shape[1:])
+    keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
+    return splits, make_trainer(cfg, splits.train, devices)
+
+
+def read_data(cfg: DictConfig) -> "Splits":
+    """The examples, or those of the process's last run, if they are the same.
+
+    Raises:
+        ConfigError: they cannot be had, or do not make a batch.
+    """
+    from data import folder
+    from data.pipeline import last_read
+
     with explained(f"data={cfg.choices.data}"):
         name = OmegaConf.to_yaml(cfg.data, resolve=True) + folder.state(cfg.data.get("path"))
         splits = last_read.read(name, lambda: instantiate(cfg.data), cfg.cache_gb)
         if (count := len(splits.train)) < cfg.batch_size:
             raise ValueError(f"has {count} training examples: batch_size must be {count} or less, got {cfg.batch_size}")
-    refuse_giants(cfg, splits.train.shape[1:])
-    keras.utils.set_random_seed(cfg.seed)  # here, since preparing data draws from the same generators
-    steps = count // cfg.batch_size
+    return splits
+
+
+def make_trainer(cfg: DictConfig, examples: "tf.Tensor | OnDisk", devices: "Replicas") -> "Trainer":
+    """An untrained autoencoder, on some devices, with its optimizer: compiled.
+
+    Raises:
+        ConfigError: the latent, the model, the loss or the optimizer refuses its settings.
+    """
+    import keras
+
+    from models.autoencoder import Trainer
+    from telemetry.media import media_of
+
+    shape, steps = examples.shape[1:], len(examples) // cfg.batch_size
     with devices.scope():
-        autoencoder = make_autoencoder(cfg, splits.train.shape[1:], cfg.total_steps or cfg.epochs * steps)
+        autoencoder = make_autoencoder(cfg, shape, cfg.total_steps or cfg.epochs * steps)
     with explained(f"loss={cfg.choices.loss}"):
         loss = instantiate(cfg.loss)
-        loss(splits.train[:1], splits.train[:1])  # so that it refuses its arguments now
-    media = media_of(cfg.data, splits.train.shape[1:])
-    trainer = Trainer(autoencoder, loss, media, cfg.batch_size, steps, cfg.seed, devices)
+        loss(examples[:1], examples[:1])  # so that it refuses its arguments now
+    trainer = Trainer(autoencoder, loss, media_of(cfg.data, shape), cfg.batch_size, steps, cfg.seed, devices)
     with devices.scope():
         with explained("optimizer"):
             optimizer = make_optimizer(cfg.optimizer, cfg.epochs * steps)
@@ -128,7 +153,7 @@ def build(cfg: DictConfig) -> "tuple[Splits, Trainer]":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(autoencoder.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=cfg.jit_compile)
-    return splits, trainer
+    return trainer
 
 
 def refuse_giants(cfg: DictConfig, shape: Sequence[int]) -> None:
