@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from conf import compose
 from conf.checks import SECTION, TEXT, ConfigError, check_all, members
 from conf.errors import explained, one_sentence
+from models.build import make_rounding
 from telemetry.output import check_writable, writing
-from train import make_rounding
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
     from matplotlib.figure import Figure

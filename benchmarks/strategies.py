@@ -25,8 +25,8 @@ def measure(threads: int | None, jit_compile: bool) -> tuple[Seconds, list[str]]
     session.start(threads, jit_compile)
     import tensorflow as tf
 
+    from models.build import make_rounding
     from rounding import bind, takes_seed
-    from train import make_rounding
 
     u, dy = tf.random.stateless_uniform([VALUES], [1, 2], -4, 4), tf.random.stateless_normal([VALUES], [3, 4])
 

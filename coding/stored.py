@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from coding import statistics
 from coding.statistics import CodeStatistics
 from conf.checks import ConfigError, check
+from models.build import make_autoencoder
 from telemetry.run import RunDirectory
-from train import make_autoencoder
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; a mistake on the command line is answered before that
     from models.autoencoder import Autoencoder

@@ -252,7 +252,7 @@ def sounds(audio_run, monkeypatch):
 def test_windows_have_no_seams(seconds, audio_run, sounds, tmp_path):
     import tensorflow as tf
 
-    from train import make_autoencoder
+    from models.build import make_autoencoder
 
     file = tmp_path / "x.wav"
     soundfile.write(file, sound(seconds, RATE_HZ), RATE_HZ, "FLOAT")

@@ -19,7 +19,7 @@ composed = functools.cache(lambda *overrides: compose(overrides))  # Hydra takes
 
 def build(*overrides, rounding="straight_through", shape=SHAPE):
     """The autoencoder of a configuration, for 100 steps."""
-    from train import make_autoencoder
+    from models.build import make_autoencoder
 
     cfg = composed(*overrides).copy()
     if not any(word.startswith("rounding") for word in overrides):
@@ -399,16 +399,16 @@ def test_random_strategies_draw_anew_each_step_and_measure_the_same_each_time(ro
 
 @pytest.mark.parametrize("rounding", members("rounding"))
 def test_only_hard_is_found_to_pass_no_gradient(rounding):
+    from models.build import make_rounding
     from telemetry.gradient_flow import passes_gradient
-    from train import make_rounding
 
     strategy = make_rounding(OmegaConf.create(BY_NAME[rounding].config), 1)
     assert passes_gradient(strategy) == (rounding != "hard")
 
 
 def test_a_gradient_that_only_comes_later_counts():
+    from models.build import make_rounding
     from telemetry.gradient_flow import passes_gradient
-    from train import make_rounding
 
     falls = "{_target_: keras.optimizers.schedules.PolynomialDecay, initial_learning_rate: 1e9, end_learning_rate: %s}"
     for end, expected in (("2", True), ("1e9", False)):

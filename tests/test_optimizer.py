@@ -51,8 +51,8 @@ def test_steps_are_those_of_adamw(words):
 
 def test_training_takes_it_for_keras_own():
     from conf import compose
+    from models.build import make_optimizer
     from models.optimizer import AdamW
-    from train import make_optimizer
 
     cfg = compose(["optimizer.global_clipnorm=3"]).optimizer
     optimizer = make_optimizer(cfg, 10)

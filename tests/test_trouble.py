@@ -311,7 +311,7 @@ def test_what_cannot_fit_is_refused_before_it_is_made(train_small, tmp_path, wor
 def test_counting_does_not_change_the_numbers(data_dir):
     import keras
 
-    from train import make_autoencoder, refuse_giants
+    from models.build import make_autoencoder, refuse_giants
 
     cfg = compose(small_words(data_dir))
     keras.utils.set_random_seed(1)
@@ -346,11 +346,11 @@ def test_memory_that_ends_is_told(tmp_path, data_dir):
     program = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
-import train
+import models.build, train
 def starved(*arguments):
     taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + 2**27, resource.RLIM_INFINITY))
-train.refuse_giants = starved
+models.build.refuse_giants = starved
 with train.one_sentence():
     train.main()
 """
