@@ -24,10 +24,14 @@ class OnDisk:
     def __init__(self, batches: Iterable[np.ndarray]) -> None:
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 (it is open as long as this object)
         count = 0
-        for batch in batches:
-            self.file.write(np.ascontiguousarray(batch).data)
-            count += len(batch)
-        self.file.flush()
+        try:
+            for batch in batches:
+                self.file.write(np.ascontiguousarray(batch).data)
+                count += len(batch)
+            self.file.flush()
+        except OSError:
+            self.file.raw.close()  # or Python, as it closes the file, tries once more and complains
+            raise
         self.shape = tf.TensorShape([count, *batch.shape[1:]])
         self.dtype = tf.as_dtype(batch.dtype)
 
