@@ -47,8 +47,7 @@ def main(cfg: DictConfig) -> None:
         where = {group: name for group, name in values["where"].items() if name is not None}
         folder, output = (Path(values[key]).expanduser() for key in ("runs", "output"))
         check_writable(output)
-        with writing(output):
-            compare(folder, where, values["by"], values["metric"], output)
+        compare(folder, where, values["by"], values["metric"], output)
 
 
 def compare(folder: Path, where: Mapping[str, str], by: str, metric: str, output: Path) -> None:
@@ -62,7 +61,7 @@ def compare(folder: Path, where: Mapping[str, str], by: str, metric: str, output
         output: written to; what was there of the same names is replaced.
 
     Raises:
-        ConfigError: there is no run that fits, or one without the metric.
+        ConfigError: there is no run that fits, or one without the metric; the output cannot be written.
     """
     from telemetry.comparison import page, runs, statistics, tables
 
@@ -78,11 +77,12 @@ def compare(folder: Path, where: Mapping[str, str], by: str, metric: str, output
     table = tables.table(ranking, [*panels[0].keys, by])
     counts = ", ".join(f"{count} {status}" for status, count in found["status"].value_counts().items())
 
-    output.mkdir(parents=True, exist_ok=True)
-    ranking.to_csv(output / "table.csv", index=False)
-    (output / "table.md").write_text(tables.markdown(table, left_out))
-    pictures = draw(panels, by, metric, output)
-    (output / "comparison.html").write_text(page.page(f"{folder}: {counts} runs", table, left_out, pictures))
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        ranking.to_csv(output / "table.csv", index=False)
+        (output / "table.md").write_text(tables.markdown(table, left_out))
+        pictures = draw(panels, by, metric, output)
+        (output / "comparison.html").write_text(page.page(f"{folder}: {counts} runs", table, left_out, pictures))
     log.info("%s", "\n".join([tables.terminal(table), "", *tables.NOTES, *left_out]))
     log.info("%s runs; written to %s/: open comparison.html", counts, output)
 

@@ -57,7 +57,13 @@ def straight(dy: tf.Tensor) -> tf.Tensor:
 
 def saturated(gradient: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """A gradient in another dtype; beyond its range, the largest number it has."""
-    return tf.cast(tf.clip_by_value(gradient, dtype.min, dtype.max), dtype)
+    return tf.cast(clip(gradient, dtype.min, dtype.max), dtype)
+
+
+def clip(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """`tf.clip_by_value`, in one pass over the memory instead of two."""
+    low, high = tf.constant(low, x.dtype), tf.constant(high, x.dtype)
+    return tf.raw_ops.ClipByValue(t=x, clip_value_min=low, clip_value_max=high)
 
 
 def computing_dtype(u: tf.Tensor) -> tf.DType:

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ._cell import computing_dtype, per_cell, positive
+from ._cell import clip, computing_dtype, per_cell, positive
 
 Logit = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -58,7 +58,7 @@ def relaxed_bernoulli(u: tf.Tensor, logit: Logit, temperature: Any, seed: tf.Ten
     noise = logistic(u, seed)
 
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inside = tf.clip_by_value(t, 2.0**-24, 1 - 2.0**-24)
+        inside = clip(t, 2.0**-24, 1 - 2.0**-24)
         value, slope = logit(inside, temperature)
         x = (value + noise) / temperature
         s = tf.sigmoid(x)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ._cell import fraction, per_cell, positive
+from ._cell import clip, fraction, per_cell, positive
 
 
 def ramp(u: tf.Tensor, *, threshold: float = 0.499, slope: float = 10000.0) -> tf.Tensor:
@@ -30,6 +30,6 @@ def ramp(u: tf.Tensor, *, threshold: float = 0.499, slope: float = 10000.0) -> t
     def curve(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         climb = (t - threshold) * slope
         climbing = tf.cast((climb > 0) & (climb < 1), t.dtype)
-        return tf.clip_by_value(climb, 0, 1), slope * climbing
+        return clip(climb, 0, 1), slope * climbing
 
     return per_cell(curve, u)
