@@ -17,7 +17,7 @@ from processes import command, forked
 from conf import compose
 from conf.checks import ConfigError, check
 from telemetry.records import MetricsFile, read_metrics
-from telemetry.run import RunDirectory, default_path
+from telemetry.run import NEEDED, RunDirectory, default_path
 
 FILES = {
     "config.yaml",
@@ -555,6 +555,19 @@ def test_a_folder_of_something_else_is_refused(train_small, tmp_path):
         with pytest.raises(ConfigError, match="is not a run of ours"):
             train_small(f"resume={resume}")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(("status", "told"), [("finished", True), ("diverged", False), ("failed", False)])
+def test_only_more_epochs_after_a_finished_run_are_called_that(status, told, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = RunDirectory(check(compose(["epochs=9", f"output_dir={tmp_path}/run"])))
+    run.path.mkdir()
+    numbers = dict.fromkeys(NEEDED, 1.0)
+    (run.path / "result.json").write_text(json.dumps({**numbers, "status": status, "epochs": 7}))
+    with run.claim():
+        pass
+    assert ("9 epochs after a run of 7" in caplog.text) == told
+    assert (run.path / "result.7.json").exists()
 
 
 def test_starting_over_moves_the_old_run_aside(train_small, copied, tmp_path):

@@ -1,11 +1,14 @@
 """What the machine and other people do to a run: each time one sentence with the way out, and what is stored stays."""
 
+import errno
+import os
 import resource
 import shutil
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +151,14 @@ def test_a_place_that_cannot_be_written_is_named(data_dir, place, monkeypatch):
     message = refused(train, small(data_dir, place))
     assert message.startswith(f"can't write to output_dir={place}: ")
     assert message.endswith("or choose another output_dir")
+
+
+def test_a_run_that_cannot_be_moved_aside_is_named(train_small, copied, monkeypatch):
+    def mounted(path, target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rename", mounted)
+    assert refused(train_small, "resume=false").startswith(f"can't write to output_dir={copied}: ")
 
 
 @pytest.mark.parametrize("name", ["", "metrics.csv"])
